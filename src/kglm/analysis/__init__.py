@@ -1,0 +1,1 @@
+"""What a model is like beside its ranks: anisotropy, similarity, perplexity, MMLU, KGQA."""

@@ -1,0 +1,90 @@
+"""The columns of every Parquet artefact, in one place, and the only two functions that write and read them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kglm.errors import InputError
+from kglm.files import atomic_file
+
+_TEXT = pa.string()
+
+# Row i is entity i. `name` and `description` are clean text, "" where the dataset has none; at least one is not "".
+ENTITIES = pa.schema([("id", _TEXT), ("name", _TEXT), ("description", _TEXT), ("in_train", pa.bool_())])
+
+# Row i is relation i; its inverse has the number i + (number of relations) and the text `inverse`.
+RELATIONS = pa.schema([("id", _TEXT), ("text", _TEXT), ("inverse", _TEXT)])
+
+# Numbers are rows of ENTITIES and RELATIONS; split is train, valid or test; label 1 is a true triple, -1 a false one
+# (only labelled benchmarks hold false ones). The order is that of the source files; duplicates are kept.
+TRIPLES = pa.schema(
+    [
+        ("split", _TEXT),
+        ("head", pa.int32()),
+        ("relation", pa.int32()),
+        ("tail", pa.int32()),
+        ("label", pa.int8()),
+    ]
+)
+
+# The true triples only, each followed (behind all originals of its split) by its inverse.
+TRIPLES_WITH_INVERSE = pa.schema(
+    [
+        ("split", _TEXT),
+        ("head", pa.int32()),
+        ("relation", pa.int32()),
+        ("tail", pa.int32()),
+        ("inverse", pa.bool_()),
+    ]
+)
+
+# Alpaca's three fields and the triple they come from (relation numbers above the number of relations are inverses).
+INSTRUCTIONS = pa.schema(
+    [
+        ("instruction", _TEXT),
+        ("input", _TEXT),
+        ("output", _TEXT),
+        ("head", pa.int32()),
+        ("relation", pa.int32()),
+        ("tail", pa.int32()),
+    ]
+)
+
+# One row a query. head, relation, tail name the triple as it stands in its split; direction says which end was
+# asked for: "tail" asks (head, relation, ?), "head" asks (?, relation, tail).
+RANKS = pa.schema(
+    [
+        ("split", _TEXT),
+        ("direction", _TEXT),
+        ("head", pa.int32()),
+        ("relation", pa.int32()),
+        ("tail", pa.int32()),
+        ("optimistic", pa.int32()),
+        ("realistic", pa.float64()),
+        ("pessimistic", pa.int32()),
+        ("candidates", pa.int32()),
+    ]
+)
+
+
+def write_parquet(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
+    """Write the columns of `schema` (ValueError or pa.ArrowInvalid where the frame does not fit it)."""
+    table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    with atomic_file(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+
+
+def read_parquet(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    """Read an artefact; InputError where it is missing, damaged or has other columns than `schema`."""
+    remedy = "delete it and run the stage that writes it again"
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise InputError("no such file", path, "run the stage that writes it") from None
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"not a readable Parquet file ({error})", path, remedy) from None
+    if not table.schema.remove_metadata().equals(schema):
+        raise InputError(f"has columns {table.schema.names}, expected {schema.names}", path, remedy)
+    return table.to_pandas()

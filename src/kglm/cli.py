@@ -1,0 +1,99 @@
+"""`kglm <stage>`: paths in, paths out. Each stage is a plain function; its options are its parameters.
+
+A stage takes `spec` (its own resolved configuration, read from --spec FILE) if it needs one, and paths. Stages run
+alone, without Snakemake, wherever the package is installed.
+"""
+
+import argparse
+import importlib
+import inspect
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+from kglm.errors import InputError
+
+# stage -> "module:function"; the module is imported when the stage is called, so that no stage pays for another's.
+STAGES = {
+    "fetch": "kglm.kg.sources:fetch",
+    "graph": "kglm.kg.build:graph",
+    "augment": "kglm.kg.build:augment",
+    "instructions": "kglm.kg.instructions:instructions",
+    "corpus": "kglm.kg.corpora:corpus",
+    "model": "kglm.lm.build:model",
+    "train": "kglm.training.stages:train",
+    "embed": "kglm.training.stages:embed",
+    "rank": "kglm.ranking.stages:rank",
+    "evaluate": "kglm.ranking.stages:evaluate",
+    "anisotropy": "kglm.analysis.anisotropy:anisotropy",
+    "similarity": "kglm.analysis.similarity:similarity",
+    "perplexity": "kglm.analysis.perplexity:perplexity",
+    "mmlu": "kglm.analysis.mmlu:mmlu",
+    "kgqa": "kglm.analysis.kgqa:kgqa",
+    "table": "kglm.paper.tables:table",
+    "figure": "kglm.paper.figures:figure",
+    "paper": "kglm.paper.document:paper",
+    "summary": "kglm.paper.summary:summary",
+}
+
+
+def load_stage(name: str):
+    """The function of a stage."""
+    module, function = STAGES[name].split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def read_spec(path: Path) -> dict:
+    """A stage's configuration from a JSON or YAML file; InputError where it is missing or no mapping."""
+    try:
+        text = Path(path).read_text("utf-8")
+        spec = json.loads(text) if Path(path).suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError:
+        raise InputError("no such file", path, "give the stage's configuration with --spec") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"neither JSON nor YAML ({error})", path) from None
+    if not isinstance(spec, dict):
+        raise InputError("holds no mapping", path)
+    return spec
+
+
+def _parser(stage: str, function) -> argparse.ArgumentParser:
+    summary = (inspect.getdoc(function) or "").split("\n")[0]
+    parser = argparse.ArgumentParser(prog=f"kglm {stage}", description=summary)
+    for parameter in inspect.signature(function).parameters.values():
+        many = "list" in str(parameter.annotation)
+        required = parameter.default is inspect.Parameter.empty
+        parser.add_argument(
+            f"--{parameter.name.replace('_', '-')}",
+            type=Path,
+            required=required,
+            default=None if required else parameter.default,
+            nargs="*" if many else None,
+            metavar="FILE" if parameter.name == "spec" else "PATH",
+        )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one stage; the exit status is 0, or 2 with one line on standard error for bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in STAGES:
+        print(f"usage: kglm <stage> [options]\nstages: {', '.join(STAGES)}", file=sys.stderr)
+        return 0 if arguments in (["-h"], ["--help"]) else 2
+    stage, *rest = arguments
+    try:
+        function = load_stage(stage)
+        options = vars(_parser(stage, function).parse_args(rest))
+        if "spec" in options:
+            options["spec"] = read_spec(options["spec"])
+        function(**options)
+    except InputError as error:
+        print(f"kglm {stage}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The graph: sources, parsers, splits, inverse triples, statistics, text. Knows no model and imports no torch."""

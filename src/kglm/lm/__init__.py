@@ -1,0 +1,1 @@
+"""Base models: fetch, tokenise, pool, attention masks, LoRA."""

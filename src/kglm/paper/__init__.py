@@ -1,0 +1,1 @@
+"""Reported numbers, tables and figures; imports no method and no model."""

@@ -1,0 +1,1 @@
+"""Filtered ranks and metrics; knows no model and imports no torch."""
