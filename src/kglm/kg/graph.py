@@ -77,9 +77,15 @@ class Graph:
         first, second = (name, description) if kind == "name" else (description, name)
         return first.where(first != "", second).tolist()
 
-    def relation_texts(self) -> list[str]:
-        """2 · relation_count texts: those of the relations, then those of their inverses."""
-        return self.relations["text"].tolist() + self.relations["inverse"].tolist()
+    def relation_texts(self, inverse: str = "dataset") -> list[str]:
+        """2 · relation_count texts: those of the relations, then those of their inverses.
+
+        inverse: "dataset" for the dataset's own inverse texts, "prefix" for the word "inverse" before the relation's.
+        """
+        if inverse not in ("dataset", "prefix"):
+            raise InputError(f"unknown inverse text {inverse!r}", remedy="choose dataset or prefix")
+        texts = self.relations["text"].tolist()
+        return texts + ([f"inverse {text}" for text in texts] if inverse == "prefix" else self.relations["inverse"].tolist())
 
     @cached_property
     def _answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

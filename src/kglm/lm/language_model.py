@@ -1,0 +1,98 @@
+"""A base model on disk, in memory: loading, last-token pooling, and texts as vectors."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from kglm.errors import InputError
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder; its padding side is right, and padding is the end token where it has none."""
+    tokenizer = AutoTokenizer.from_pretrained(_folder(directory), local_files_only=True, trust_remote_code=False)
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_causal(directory: Path, weights: Path | None = None, dtype: str = "float32") -> PreTrainedModel:
+    """The causal language model of a folder, in eval mode, with the LoRA adapter in `weights` merged if it holds one.
+
+    Only safetensors are read and no remote code runs; InputError where the folder holds no model.
+    """
+    model = AutoModelForCausalLM.from_pretrained(
+        _folder(directory),
+        dtype=getattr(torch, dtype),
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    if weights is not None and (Path(weights) / "adapter_config.json").exists():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(weights)).merge_and_unload()
+    return model.eval()
+
+
+def last_token_pool(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The hidden state of each sequence's last real token, whatever side the padding is on.
+
+    hidden: (b, s, d), attention_mask: (b, s) of 0 and 1 -> (b, d).
+    """
+    positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    last = (attention_mask * positions).argmax(dim=1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def pad(sequences: Sequence[Sequence[int]], padding: int) -> dict[str, torch.Tensor]:
+    """Token sequences as `input_ids` and `attention_mask`, int64 (b, longest), padded on the right."""
+    length = max(len(sequence) for sequence in sequences)
+    ids = torch.full((len(sequences), length), padding, dtype=torch.long)
+    mask = torch.zeros((len(sequences), length), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, : len(sequence)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def batches_by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """Row numbers in batches of like length, longest first, so that little is padded and memory peaks at once."""
+    order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+@torch.inference_mode()
+def encode_texts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    maximum_length: int,
+    batch_size: int,
+    layers: bool = False,
+) -> np.ndarray:
+    """Texts as L2-normalised last-token vectors, float32 (n, d); with `layers`, (layers + 1, n, d), embeddings first."""
+    sequences = [ids[:maximum_length] for ids in tokenizer(list(texts))["input_ids"]]
+    if empty := [row for row, ids in enumerate(sequences) if not ids]:
+        raise InputError(f"text {empty[0]} has no token", remedy="leave empty texts out")
+    rows = [None] * len(sequences)
+    for batch in batches_by_length(sequences, batch_size):
+        inputs = {k: v.to(model.device) for k, v in pad([sequences[i] for i in batch], tokenizer.pad_token_id).items()}
+        output = model.base_model(**inputs, output_hidden_states=layers, use_cache=False)
+        states = output.hidden_states if layers else (output.last_hidden_state,)
+        pooled = torch.stack([last_token_pool(state, inputs["attention_mask"]) for state in states], dim=1)
+        pooled = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().numpy()
+        for row, vectors in zip(batch, pooled, strict=True):
+            rows[row] = vectors
+    stacked = np.stack(rows, axis=1)
+    return stacked if layers else stacked[0]
+
+
+def _folder(directory: Path) -> str:
+    if not (Path(directory) / "config.json").is_file():
+        raise InputError("is no model folder (config.json is missing)", directory, "run the stage `model` first")
+    return str(directory)

@@ -1,0 +1,163 @@
+"""KaLM: dual-view contrastive alignment plus triple-completion language modelling of a decoder with LoRA.
+
+Equations 1 to 4 of the paper. The fields of `Parameters` are the options; the variants `as_described` and
+`as_released` are sets of their values, in config.yaml.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from kglm.errors import InputError
+from kglm.kg.graph import Graph
+from kglm.kg.instructions import TRIPLE_COMPLETION, prompt
+from kglm.lm.language_model import load_causal, load_tokenizer, pad
+from kglm.lm.lora import add_lora
+from kglm.methods import _interface
+from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, mean_over_processes, same_tail
+from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, chunks, encode_chunks
+
+IGNORED = -100  # the label that the cross-entropy leaves out
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """KaLM's options, with the paper's values for WN18RR (Table 3) where it gives them."""
+
+    entity_text: str = "name_and_description"
+    inverse_text: str = "dataset"  # dataset: the dataset's own texts; prefix: "inverse" before the relation's
+    maximum_description_length: int = 50  # tokens
+    temperature: float = 0.05  # at the start
+    train_temperature: bool = True
+    margin: float = 0.02  # of Equation 1; the paper names no value, this is the released one
+    mask_known_tails: str = "all"  # all: known true pairs are no negatives; same_tail: only repeated tails are not
+    gather_negatives: bool = True  # over all processes
+    language_model_weight: float = 0.1  # λ of Equation 4
+    language_model_batch_size: int = 4  # M of Equation 3
+    language_model_batch: str = "own"  # own: drawn from all training triples; subset: from the contrastive batch
+    maximum_language_model_length: int = 256  # tokens
+    lora_modules: str = "ffn"  # ffn, att or att-ffn
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.05
+    base_weights: str = "float32"  # float32, bfloat16 or int8
+    gradient_checkpointing: bool = True
+    chunk_size: int = 0  # texts encoded at once; gradients are those of the whole batch; 0: all at once
+
+    def __post_init__(self):
+        choices = {
+            "mask_known_tails": ("all", "same_tail"),
+            "language_model_batch": ("own", "subset"),
+            "inverse_text": ("dataset", "prefix"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}", "method kalm", f"choose one of {', '.join(allowed)}")
+        if self.temperature <= 0:
+            raise InputError(f"temperature is {self.temperature}", "method kalm", "it must be above 0")
+
+
+class Method(DualViewEncoder, _interface.Method):
+    """See the module."""
+
+    Parameters = Parameters
+
+    def __init__(self, parameters: Parameters, graph: Graph, model: Path):
+        super().__init__()
+        p = self.parameters_ = parameters
+        self.tokenizer = load_tokenizer(model)
+        self.texts = DualViewTexts.of(graph, self.tokenizer, p.entity_text, p.inverse_text, p.maximum_description_length)
+        self.relation_texts = graph.relation_texts(p.inverse_text)
+        self.train_triples = graph.split("train", inverse=True)
+        causal = load_causal(model, dtype=p.base_weights)
+        if p.gradient_checkpointing:
+            causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            causal.enable_input_require_grads()
+        self.adapted = add_lora(causal, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout)
+        self.known = KnownTriples(graph)
+        # The logarithm keeps the temperature positive without a bound.
+        start = torch.tensor(p.temperature).log()
+        self.log_temperature = torch.nn.Parameter(start, requires_grad=p.train_temperature)
+
+    @property
+    def backbone(self):
+        return self.adapted.get_base_model().base_model
+
+    def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
+        """See Method; each distinct text of the batch stands in it once."""
+        mine = triples[part::parts]
+        queries, query_rows = self.texts.distinct_queries(mine[:, 0].tolist(), mine[:, 1].tolist())
+        answers, answer_rows = self.texts.distinct_answers(mine[:, 2].tolist())
+        encoder, order = chunks(queries + answers, self.texts.padding, self.parameters_.chunk_size)
+        batch = {
+            "encoder": encoder,
+            "query_rows": order[torch.from_numpy(query_rows)],
+            "answer_rows": order[torch.from_numpy(answer_rows) + len(queries)],
+            "triples": as_tensor(mine),
+        }
+        if self.parameters_.language_model_weight > 0:
+            batch["language_model"] = self._completions(self._language_model_triples(triples, generator)[part::parts])
+        return batch
+
+    def _language_model_triples(self, triples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        source = self.train_triples if self.parameters_.language_model_batch == "own" else triples
+        size = min(self.parameters_.language_model_batch_size, len(source))
+        return source[generator.choice(len(source), size, replace=False)]
+
+    def _completions(self, triples: np.ndarray) -> dict[str, torch.Tensor]:
+        """Alpaca prompts and answers; only the answers (and the end token) are labelled."""
+        limit = self.parameters_.maximum_language_model_length
+        sequences, labels = [], []
+        for head, relation, tail in triples.tolist():
+            given = prompt(TRIPLE_COMPLETION, f"{self._description(head)}, {self.relation_texts[relation]}")
+            question = self.tokenizer(given)["input_ids"]
+            answer = self.tokenizer(self._description(tail), add_special_tokens=False)["input_ids"]
+            answer = [*answer, self.tokenizer.eos_token_id]
+            sequences.append((question + answer)[:limit])
+            labels.append(([IGNORED] * len(question) + answer)[:limit])
+        inputs = pad(sequences, self.texts.padding)
+        return {**inputs, "labels": pad(labels, IGNORED)["input_ids"]}
+
+    def _description(self, entity: int) -> str:
+        return self.tokenizer.decode(self.texts.descriptions[entity], skip_special_tokens=True).strip()
+
+    def forward(self, encoder, query_rows, answer_rows, triples, language_model=None) -> dict[str, torch.Tensor]:
+        """Equation 4. encoder: padded chunks of distinct texts; *_rows: (b,) rows of the encoded; triples: (b, 3)."""
+        p = self.parameters_
+        vectors = encode_chunks(self.backbone, encoder)
+        queries, answers = vectors[query_rows], vectors[answer_rows]
+        if p.gather_negatives:
+            queries, answers, triples = gather(queries), gather(answers), gather(triples)
+        excluded = self.known(triples) if p.mask_known_tails == "all" else same_tail(triples)
+        contrastive = info_nce(queries @ answers.T, excluded, self.log_temperature.exp(), p.margin)
+        if language_model is None:
+            return {"loss": contrastive, "contrastive": contrastive}
+        completion = self._completion_loss(**language_model)
+        loss = contrastive + p.language_model_weight * completion
+        return {"loss": loss, "contrastive": contrastive, "language_model": completion}
+
+    def _completion_loss(self, input_ids, attention_mask, labels) -> torch.Tensor:
+        """Equation 3 as the mean over the answers' tokens."""
+        logits = self.adapted(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+        predicted, expected = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
+        total = torch.nn.functional.cross_entropy(predicted, expected, ignore_index=IGNORED, reduction="sum")
+        return mean_over_processes(total, (expected != IGNORED).sum().float())
+
+    def save(self, directory: Path) -> None:
+        """A peft adapter folder, and the temperature beside it in method.safetensors."""
+        self.adapted.save_pretrained(str(directory), safe_serialization=True, save_embedding_layers=False)
+        (Path(directory) / "README.md").unlink(missing_ok=True)  # peft's empty model card
+        save_file({"log_temperature": self.log_temperature.detach().cpu()}, Path(directory) / "method.safetensors")
+
+    def load(self, directory: Path) -> None:
+        """Read what `save` wrote."""
+        from peft import set_peft_model_state_dict
+
+        state = load_file(Path(directory) / "adapter_model.safetensors")
+        set_peft_model_state_dict(self.adapted, state)
+        with torch.no_grad():
+            self.log_temperature.copy_(load_file(Path(directory) / "method.safetensors")["log_temperature"])

@@ -1,0 +1,124 @@
+"""The stages `train` and `embed`."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from kglm.errors import InputError
+from kglm.files import atomic_directory, atomic_file, write_json
+from kglm.kg.graph import Graph
+from kglm.methods._interface import Method, build_method
+from kglm.training.options import Training
+from kglm.training.provenance import environment
+from kglm.training.schedule import Schedule
+from kglm.training.validation import evenly_spaced, validate
+
+REQUEUE = 75  # EX_TEMPFAIL: saved, not finished; start the same command again
+
+
+def train(spec: dict, graph: Path, model: Path, checkpoints: Path, out: Path) -> None:
+    """Train a run and write weights/, epochs/, log.jsonl and run.json under `out`; resumes from `checkpoints`.
+
+    Ends with status 75 when SIGTERM or SIGUSR1 came: a checkpoint is saved, the same command goes on from it.
+    """
+    from transformers import set_seed
+
+    started = time.monotonic()
+    options = Training.of(spec["training"])
+    set_seed(spec["seed"])
+    loaded = Graph.read(graph)
+    method = build_method(spec["method"], spec["parameters"], loaded, model)
+    history = {"log": [], "best": None}
+    if options.epochs:
+        history = _fit(spec, options, method, loaded, Path(checkpoints))
+        method.load(Path(checkpoints) / ("best" if history["best"] else "last"))
+    with atomic_directory(out / "weights") as directory:
+        method.save(directory)
+    with atomic_directory(out / "epochs") as directory:
+        if options.keep_epochs:
+            shutil.copytree(Path(checkpoints) / "epochs", directory, dirs_exist_ok=True)
+    with atomic_file(out / "log.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in history["log"]), "utf-8")
+    record = {"run": spec["name"], **{key: spec[key] for key in ("method", "dataset", "model", "seed")}}
+    trained = {"best": history["best"], "trained_parameters": sum(p.numel() for p in _trained(method))}
+    write_json({**record, "spec": spec, **trained, **environment(started)}, out / "run.json")
+
+
+def _trained(method: Method) -> list:
+    return [parameter for parameter in method.parameters() if parameter.requires_grad]
+
+
+def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoints: Path) -> dict:
+    from transformers import TrainingArguments
+
+    from kglm.training.trainer import MethodTrainer, last_checkpoint
+
+    parts = int(os.environ.get("WORLD_SIZE", "1"))
+    if options.batch_size % parts:
+        raise InputError(f"batch_size {options.batch_size} cannot be shared by {parts} processes", spec["name"])
+    triples = graph.split("train", inverse=True)
+    schedule = Schedule(method, triples, options.batch_size, options.epochs, spec["seed"], parts)
+    valid = evenly_spaced(graph.split("valid"), options.validation_triples)
+    every = options.validate_every_epochs * schedule.steps_per_epoch
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(checkpoints / "tensorboard"))
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=schedule.steps,
+        per_device_train_batch_size=1,  # an item of the schedule is a whole batch
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=options.scheduler,
+        warmup_steps=round(options.warmup_ratio * schedule.steps),
+        weight_decay=options.weight_decay,
+        adam_beta1=options.beta1,
+        adam_beta2=options.beta2,
+        max_grad_norm=options.maximum_gradient_norm,
+        bf16=options.precision == "bf16",
+        seed=spec["seed"],
+        eval_strategy="steps" if every else "no",
+        eval_steps=every or None,
+        save_strategy="steps",
+        save_steps=options.save_every_steps or schedule.steps_per_epoch,
+        save_total_limit=2,  # the one being written and the last whole one
+        logging_steps=options.log_every_steps,
+        report_to=["tensorboard"],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
+    )
+    trainer = MethodTrainer(
+        method, schedule, options, arguments, lambda: validate(method, graph, valid, options.encoding_batch_size)
+    )
+    latest = last_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=str(latest) if latest else None)
+    if trainer.interrupted is not None and trainer.state.global_step < schedule.steps:
+        print(f"{spec['name']}: saved at step {trainer.state.global_step} of {schedule.steps}", file=sys.stderr)
+        sys.exit(REQUEUE)
+    if not every:
+        trainer.write_weights("last")
+    return trainer.history
+
+
+def embed(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None:
+    """Encode all entities and every query of valid and test, both directions, into two safetensors files."""
+    from transformers import set_seed
+
+    set_seed(spec["seed"])
+    loaded = Graph.read(graph)
+    method = build_method(spec["method"], spec["parameters"], loaded, model)
+    method.load(weights)
+    size = Training.of(spec["training"]).encoding_batch_size
+    triples = np.concatenate([loaded.split(name, inverse=True) for name in ("valid", "test")])
+    queries = np.unique(triples[:, :2], axis=0)
+    heads, relations = np.ascontiguousarray(queries[:, 0]), np.ascontiguousarray(queries[:, 1])
+    encoded = {"heads": heads, "relations": relations, "embeddings": method.encode_queries(heads, relations, size)}
+    entities = {"embeddings": method.encode_entities(np.arange(loaded.entity_count), size)}
+    with atomic_directory(out) as directory:
+        save_file({name: np.ascontiguousarray(array) for name, array in entities.items()}, directory / "entities.safetensors")
+        save_file({name: np.ascontiguousarray(array) for name, array in encoded.items()}, directory / "queries.safetensors")

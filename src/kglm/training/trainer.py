@@ -1,0 +1,163 @@
+"""transformers' Trainer, with checkpoints that hold only what is trained and that are either whole or unseen."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from kglm.files import atomic_directory, atomic_file, write_json
+from kglm.methods._interface import Method
+from kglm.training.options import Training
+from kglm.training.schedule import Schedule
+
+WEIGHTS, HISTORY = "trainable.safetensors", "history.json"
+
+
+class MethodTrainer(Trainer):
+    """Trains a Method on a Schedule; `validate()` is called at validation steps and its MRR chooses the best weights.
+
+    history: {"log": one row every few steps, "best": step and MRR of the best validation, "sums": of the open row}.
+    A checkpoint counts only once its history.json stands in it, which is written last.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        schedule: Schedule,
+        options: Training,
+        arguments: TrainingArguments,
+        validate: Callable[[], dict[str, float]],
+    ):
+        self.options, self.validate = options, validate
+        self.history = {"log": [], "best": None, "sums": {}}
+        super().__init__(
+            model=method,
+            args=arguments,
+            train_dataset=schedule,
+            data_collator=lambda items: items[0],
+            callbacks=[_Epochs(self), _Interruption(self)],
+        )
+        # Ours is a mean over the batch: the Trainer has to divide it by the accumulation steps.
+        self.loss_is_scaled_for_ga = False
+        self.model_accepts_loss_kwargs = False
+        self.interrupted: int | None = None
+
+    def _get_train_sampler(self, train_dataset=None) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)  # the schedule is shuffled already
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The method's own loss; its parts are added to the open row of the log."""
+        output = model(**inputs)
+        sums = self.history["sums"]
+        for name, value in output.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        sums["steps"] = sums.get("steps", 0) + 1
+        return (output["loss"], output) if return_outputs else output["loss"]
+
+    def evaluate(self, *_, **__) -> dict[str, float]:
+        """Validate, note the result, and keep the weights if they are the best so far."""
+        metrics = self.validate()
+        step = self.state.global_step
+        self.history["log"].append({"step": step, "epoch": self.epoch_of(step), "valid": metrics})
+        best = self.history["best"]
+        if best is None or metrics["MRR"] > best["MRR"]:
+            self.history["best"] = {"step": step, "epoch": self.epoch_of(step), "MRR": metrics["MRR"]}
+            self.write_weights("best")
+        self.log({f"valid_{name}": value for name, value in metrics.items()})
+        return {f"eval_{name}": value for name, value in metrics.items()}
+
+    def epoch_of(self, step: int) -> float:
+        """The epochs done after `step` steps."""
+        return round(step / self.train_dataset.steps_per_epoch, 4)
+
+    def close_row(self) -> None:
+        """End the open row of the log: means over its steps."""
+        sums, step = self.history["sums"], self.state.global_step
+        steps = sums.pop("steps")
+        means = {name: total / steps for name, total in sums.items()}
+        rate = self._get_learning_rate()
+        self.history["log"].append({"step": step, "epoch": self.epoch_of(step), "learning_rate": rate, **means})
+        self.history["sums"] = {}
+
+    def write_weights(self, name: str) -> None:
+        """The method's own weight folder, as checkpoints/<name>."""
+        if self.args.should_save:
+            with atomic_directory(Path(self.args.output_dir) / name) as directory:
+                self.method.save(directory)
+
+    @property
+    def method(self) -> Method:
+        return self.accelerator.unwrap_model(self.model)
+
+    # Checkpoints
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        with atomic_file(Path(output_dir) / WEIGHTS) as temporary:
+            save_file(_trainable(self.method), temporary)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_json(self.history, folder / HISTORY)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        folder = Path(resume_from_checkpoint)
+        state = load_file(folder / WEIGHTS)
+        with torch.no_grad():
+            for name, tensor in _trainable(self.method).items():
+                tensor.copy_(state[name])
+        self.history = json.loads((folder / HISTORY).read_text("utf-8"))
+
+
+def _trainable(method: Method) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in method.named_parameters() if p.requires_grad}
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run, or None."""
+    whole = [path.parent for path in Path(folder).glob(f"checkpoint-*/{HISTORY}")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+class _Epochs(TrainerCallback):
+    """Closes rows of the log and keeps the weights of each epoch."""
+
+    def __init__(self, trainer: MethodTrainer):
+        self.trainer = trainer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        options, schedule = self.trainer.options, self.trainer.train_dataset
+        epoch, within = divmod(state.global_step, schedule.steps_per_epoch)
+        if state.global_step % options.log_every_steps == 0 or within == 0:
+            self.trainer.close_row()
+        if within == 0 and options.keep_epochs:
+            self.trainer.write_weights(f"epochs/{epoch}")
+
+
+class _Interruption(TrainerCallback):
+    """SIGTERM and SIGUSR1 (preemption, a time limit) end the training after the step at hand, with a checkpoint."""
+
+    def __init__(self, trainer: MethodTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.former = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+
+    def _note(self, number, frame):
+        self.trainer.interrupted = number
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.trainer.interrupted is not None:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+
+    def on_train_end(self, args, state, control, **kwargs):
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
