@@ -52,6 +52,17 @@ INSTRUCTIONS = pa.schema(
     ]
 )
 
+# A question of MMLU with its four choices and the number 0 to 3 of the right one; split is dev or test.
+QUESTIONS = pa.schema(
+    [
+        ("subject", _TEXT),
+        ("split", _TEXT),
+        ("question", _TEXT),
+        ("choices", pa.list_(_TEXT)),
+        ("answer", pa.int8()),
+    ]
+)
+
 # One row a query. head, relation, tail name the triple as it stands in its split; direction says which end was
 # asked for: "tail" asks (head, relation, ?), "head" asks (?, relation, tail).
 RANKS = pa.schema(

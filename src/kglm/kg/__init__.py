@@ -1,1 +1,1 @@
-"""The graph: sources, parsers, splits, inverse triples, statistics, text. Knows no model and imports no torch."""
+"""The graph: sources, parsers, splits, inverses, statistics, text. Knows no model, imports no torch."""

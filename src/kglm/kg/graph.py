@@ -50,7 +50,7 @@ class Graph:
         return len(self.relations)
 
     def split(self, name: str, inverse: bool = False) -> np.ndarray:
-        """The true triples of a split, int64 (n, 3); with `inverse`, the n inverse triples (t, r⁻¹, h) follow."""
+        """The true triples of a split, int64 (n, 3); with `inverse`, their n inverses (t, r⁻¹, h) follow."""
         rows = self.triples[(self.triples["split"] == name) & (self.triples["label"] == 1)]
         triples = rows[["head", "relation", "tail"]].to_numpy(np.int64)
         return np.concatenate([triples, self.inverse(triples)]) if inverse else triples
@@ -63,13 +63,17 @@ class Graph:
     def inverse(self, triples: np.ndarray) -> np.ndarray:
         """(h, r, t) -> (t, r⁻¹, h) for an array (n, 3); twice gives the first again."""
         relation = triples[:, 1]
-        swapped = np.where(relation < self.relation_count, relation + self.relation_count, relation - self.relation_count)
+        swapped = np.where(
+            relation < self.relation_count, relation + self.relation_count, relation - self.relation_count
+        )
         return np.stack([triples[:, 2], swapped, triples[:, 0]], axis=1)
 
     def entity_texts(self, kind: str = "name_and_description") -> list[str]:
         """One text an entity: the part asked for, or the other where it is empty; both are joined by ", "."""
         if kind not in ENTITY_TEXTS:
-            raise InputError(f"unknown entity text {kind!r}", remedy=f"choose one of {', '.join(ENTITY_TEXTS)}")
+            raise InputError(
+                f"unknown entity text {kind!r}", remedy=f"choose one of {', '.join(ENTITY_TEXTS)}"
+            )
         name, description = self.entities["name"], self.entities["description"]
         if kind == "name_and_description":
             both = name + ", " + description
@@ -80,12 +84,16 @@ class Graph:
     def relation_texts(self, inverse: str = "dataset") -> list[str]:
         """2 · relation_count texts: those of the relations, then those of their inverses.
 
-        inverse: "dataset" for the dataset's own inverse texts, "prefix" for the word "inverse" before the relation's.
+        inverse: "dataset" for the dataset's own texts, "prefix" for the word "inverse" before the relation's.
         """
         if inverse not in ("dataset", "prefix"):
             raise InputError(f"unknown inverse text {inverse!r}", remedy="choose dataset or prefix")
         texts = self.relations["text"].tolist()
-        return texts + ([f"inverse {text}" for text in texts] if inverse == "prefix" else self.relations["inverse"].tolist())
+        return texts + (
+            [f"inverse {text}" for text in texts]
+            if inverse == "prefix"
+            else self.relations["inverse"].tolist()
+        )
 
     @cached_property
     def _answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

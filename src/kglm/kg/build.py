@@ -1,0 +1,221 @@
+"""Raw files -> the graph: entities, relations and triples with numbers, texts and statistics.
+
+Entities and relations are numbered in the order of their ids' Unicode code points, so that the numbering does
+not depend on the order of lines; triples keep the order of their files (train, valid, test; false ones
+behind).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kglm.artefacts import TRIPLES_WITH_INVERSE, write_parquet
+from kglm.errors import InputError
+from kglm.files import atomic_directory, write_json
+from kglm.kg.configuration import check
+from kglm.kg.graph import SPLITS, Graph
+from kglm.kg.parsers import TEXT, Triples, read_lines, read_triples
+from kglm.kg.splits import split_triples
+from kglm.kg.statistics import EXAMPLES, compare, duplicates, statistics
+from kglm.kg.texts import TextTable, assign, from_ids, read_texts, repeated
+
+
+@dataclass(frozen=True)
+class _File:
+    """One triple file. `split` is None before the file is split; label -1 marks a file of false triples."""
+
+    name: str
+    split: str | None
+    triples: Triples
+    label: int = 1
+
+
+def graph(spec: dict, raw: Path, out: Path) -> None:
+    """Write {entities,relations,triples}.parquet, statistics.json and problems.json into the folder `out`.
+
+    `spec` is a dataset entry, `raw` the folder that `fetch` wrote. InputError where a file, a text or an
+    expected count is wrong; then nothing is written.
+    """
+    check(spec, "dataset")
+    out = Path(out)
+    files = _read_files(spec["splits"], Path(raw))
+    built, problems = _build(spec, Path(raw), files)
+    found = statistics(built)
+    compare(spec.get("expect", {}), found, f"dataset {spec.get('name', '')}".strip())
+    with atomic_directory(out / ".new") as folder:
+        built.write(folder)
+        write_json(found, folder / "statistics.json")
+        write_json(problems, folder / "problems.json")
+    for file in sorted((out / ".new").iterdir()):
+        file.replace(out / file.name)
+    (out / ".new").rmdir()
+
+
+def augment(graph: Path, out: Path) -> None:
+    """Write triples_with_inverse.parquet: the true triples of each split, then (t, r⁻¹, h) for each."""
+    loaded = Graph.read(graph)
+    parts = []
+    for name in SPLITS:
+        triples = loaded.split(name, inverse=True)
+        part = pd.DataFrame(triples.astype(np.int32), columns=["head", "relation", "tail"])
+        parts.append(part.assign(split=name, inverse=np.arange(len(part)) >= len(part) // 2))
+    write_parquet(pd.concat(parts, ignore_index=True), out, TRIPLES_WITH_INVERSE)
+
+
+def _read_files(splits: Mapping, raw: Path) -> list[_File]:
+    options = {"format": splits.get("format"), "header": splits.get("header", False)}
+    if "file" in splits:
+        return [_File(splits["file"], None, read_triples(raw / splits["file"], **options))]
+    labelled, negatives = splits.get("labelled", ()), splits.get("negatives", {})
+    files = []
+    for name in SPLITS:
+        path = raw / splits[name]
+        files.append(_File(splits[name], name, read_triples(path, labelled=name in labelled, **options)))
+        if name in negatives:
+            files.append(
+                _File(negatives[name], name, read_triples(raw / negatives[name], **options), label=-1)
+            )
+    return files
+
+
+def _build(spec: Mapping, raw: Path, files: list[_File]) -> tuple[Graph, dict]:
+    used = _distinct([column for file in files for column in (file.triples.head, file.triples.tail)])
+    entities = _entity_ids(spec, raw, used, files)
+    relations = _distinct([file.triples.relation for file in files])
+    heads, tails = (_numbers(files, column, entities) for column in ("head", "tail"))
+    numbered = np.stack([heads, _numbers(files, "relation", relations), tails], axis=1)
+    triples = pd.DataFrame(numbered, columns=["head", "relation", "tail"])
+    triples["label"] = np.concatenate([file.triples.label * np.int8(file.label) for file in files])
+    triples["split"] = _split_names(spec["splits"], files, numbered)
+    train = numbered[((triples["split"] == "train") & (triples["label"] == 1)).to_numpy()]
+    in_train = np.zeros(len(entities), bool)
+    in_train[train[:, [0, 2]]] = True
+    entity_frame, problems = _entity_frame(spec, raw, entities, files, in_train)
+    relation_frame = _relation_frame(spec, raw, relations, files)
+    built = Graph(entity_frame, relation_frame, triples)
+    places, counts = [file.name for file in files], [len(file.triples.label) for file in files]
+    lines = np.concatenate([file.triples.line for file in files])
+    problems["duplicates"] = duplicates(built, places, np.repeat(np.arange(len(files)), counts), lines)
+    idle = np.bincount(numbered[:, [0, 2]].reshape(-1), minlength=len(entities)) == 0
+    problems["entities_without_triples"] = _listed(entities.filter(pa.array(idle)))
+    problems["literals_left_out"] = sum(file.triples.literals for file in files)
+    return built, problems
+
+
+def _distinct(columns: list[pa.ChunkedArray]) -> pa.Array:
+    """The values of dictionary columns, sorted; unified columns have one dictionary for all their chunks."""
+    values = pc.unique(pa.chunked_array([column.chunk(0).dictionary for column in columns]))
+    return values.take(pc.sort_indices(values))
+
+
+def _numbers(files: list[_File], column: str, ids: pa.Array) -> np.ndarray:
+    parts = []
+    for file in files:
+        chunks = getattr(file.triples, column).chunks
+        numbers = pc.index_in(chunks[0].dictionary, value_set=ids).to_numpy(zero_copy_only=False)
+        parts += [numbers[chunk.indices.to_numpy()] for chunk in chunks]
+    return np.concatenate(parts).astype(np.int32)
+
+
+def _entity_ids(spec: Mapping, raw: Path, used: pa.Array, files: list[_File]) -> pa.Array:
+    if spec.get("entities_from", "triples") == "triples":
+        return used
+    lines = pc.utf8_trim_whitespace(read_lines(raw / spec["entities"]))
+    listed = pc.unique(lines.filter(pc.not_equal(lines, "")))
+    missing = used.filter(pc.invert(pc.is_in(used, value_set=listed)))
+    if len(missing):
+        what = f"entity {missing[0]} (and {len(missing) - 1} more) is not listed in {spec['entities']}"
+        raise InputError(
+            what, _place_of(missing[0].as_py(), files), "list it, or set `entities_from: triples`"
+        )
+    return listed.take(pc.sort_indices(listed))
+
+
+def _split_names(splits: Mapping, files: list[_File], numbered: np.ndarray) -> pd.Series:
+    if "file" in splits:
+        codes = split_triples(numbered, splits["ratio"], splits["seed"], splits["file"])
+    else:
+        counts = [len(file.triples.label) for file in files]
+        codes = np.repeat([SPLITS.index(file.split) for file in files], counts)
+    return pa.chunked_array([pa.array(SPLITS).take(pa.array(codes))]).to_pandas()
+
+
+def _entity_frame(
+    spec: Mapping, raw: Path, ids: pa.Array, files: list[_File], in_train: np.ndarray
+) -> tuple[pd.DataFrame, dict]:
+    names = _tables(spec.get("names"), raw, ids, files, "name")
+    descriptions = _tables(spec.get("descriptions", []), raw, ids, files, "description")
+    name, from_name = assign(ids, names)
+    description, from_description = assign(ids, descriptions)
+    without = ids.filter(pc.and_(pc.equal(name, ""), pc.equal(description, "")))
+    if len(without):
+        what = f"entity {without[0]} (and {len(without) - 1} more) has neither name nor description"
+        remedy = "add a text, or end the entry's `names` with `from_ids: true`"
+        raise InputError(what, _place_of(without[0].as_py(), files), remedy)
+    problems = {
+        "without_name": _listed(ids.filter(pc.equal(name, ""))),
+        "without_description": _listed(ids.filter(pc.equal(description, ""))),
+        "ids_with_several_texts": {
+            table.source: _listed(repeated(table, ids)) for table in names + descriptions
+        },
+        "names_from": from_name,
+        "descriptions_from": from_description,
+    }
+    columns = {"id": ids, "name": name, "description": description, "in_train": pa.array(in_train)}
+    return _frame(columns), problems
+
+
+def _relation_frame(spec: Mapping, raw: Path, ids: pa.Array, files: list[_File]) -> pd.DataFrame:
+    text, _ = assign(ids, _tables(spec.get("relation_texts"), raw, ids, files, "name"))
+    without = ids.filter(pc.equal(text, ""))
+    if len(without):
+        remedy = "add it, or end the entry's `relation_texts` with `from_ids: true`"
+        raise InputError(f"relation {without[0]} has no text", _place_of(without[0].as_py(), files), remedy)
+    inverse = dict(zip(ids.to_pylist(), (f"inverse {one}" for one in text.to_pylist()), strict=True))
+    written = spec.get("inverse_texts", {})
+    if unknown := sorted(written.keys() - inverse.keys()):
+        what = f"no triple has the relation {unknown[0]}"
+        raise InputError(what, "inverse_texts", f"the relations are {', '.join(list(inverse)[:20])}")
+    return _frame({"id": ids, "text": text, "inverse": pa.array([*(inverse | written).values()], TEXT)})
+
+
+def _tables(sources: list | None, raw: Path, ids: pa.Array, files: list[_File], kind: str) -> list[TextTable]:
+    """The texts that the entry names and those found in RDF; where it names none (None), also the ids."""
+    tables = []
+    for source in sources or []:
+        steps = {"steps": source["clean"]} if "clean" in source else {}
+        tables.append(from_ids(ids, **steps) if source.get("from_ids") else read_texts(raw, source))
+    for file in files:
+        found = [(id, text) for id, what, text in file.triples.texts if what == kind]
+        if found:
+            tables.append(
+                TextTable(*(pa.array(column, TEXT) for column in zip(*found, strict=True)), file.name)
+            )
+    return [*tables, from_ids(ids)] if sources is None else tables
+
+
+def _place_of(id: str, files: list[_File]) -> str:
+    """file:line of the first triple that mentions an entity or a relation."""
+    for file in files:
+        for column in (file.triples.head, file.triples.relation, file.triples.tail):
+            row = pc.index(column.cast(TEXT), id).as_py()
+            if row >= 0:
+                return f"{file.name}:{file.triples.line[row]}"
+    return "entities"
+
+
+def _listed(ids: pa.Array | list[str]) -> dict:
+    return {"count": len(ids), "examples": [str(id) for id in ids[:EXAMPLES]]}
+
+
+def _frame(columns: Mapping[str, pa.Array]) -> pd.DataFrame:
+    """A frame in chunks of a million rows: text beyond 2 GiB in one chunk would fit no string column."""
+    table = pa.table(columns)
+    step = 1 << 20
+    pieces = [table.slice(at, step) for at in range(0, max(len(table), 1), step)]
+    return pa.concat_tables(pieces).to_pandas()

@@ -1,0 +1,38 @@
+"""The closed, typed schemas of dataset and corpus entries, and the one line that says what is wrong."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from kglm.errors import InputError
+
+
+@cache
+def _validator(kind: str) -> Draft202012Validator:
+    path = Path(__file__).parent / "schemas" / f"{kind}.schema.yaml"
+    return Draft202012Validator(yaml.safe_load(path.read_text("utf-8")))
+
+
+def check(spec: Mapping, kind: str) -> None:
+    """InputError naming the first key of a `dataset` or `corpus` entry that its schema does not allow."""
+    errors = sorted(_validator(kind).iter_errors(spec), key=lambda error: (len(error.path), str(error.path)))
+    if errors:
+        error = errors[0]
+        where = ".".join([kind, str(spec.get("name", "")), *(str(key) for key in error.absolute_path)])
+        raise InputError(*_told(error, where.replace("..", ".").rstrip(".")))
+
+
+def _told(error: ValidationError, where: str) -> tuple[str, str, str]:
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(str(key) for key in error.instance if key not in known)
+        return f"unknown key {', '.join(unknown)}", where, f"the keys here are {', '.join(known)}"
+    wanted = error.validator_value
+    if error.validator == "type" and isinstance(error.instance, str) and wanted in ("integer", "number"):
+        return f"the text {error.instance!r} where a number belongs", where, "write it bare, as 42 or 1.0e-4"
+    if error.validator == "pattern":
+        return f"{error.instance!r} is no plain name", where, "use letters, digits, '.', '_' and '-'"
+    return error.message[:200], where, "see the schema of this entry"
