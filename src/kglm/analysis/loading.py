@@ -1,0 +1,52 @@
+"""The language model of a run, ready to be asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lm_eval.models.huggingface import HFLM
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_pair(
+    model: Path, weights: Path | None, dtype: str = "float32"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model with the run's weights, on the GPU where there is one, and its tokenizer."""
+    import torch
+
+    from kglm.lm.language_model import load_causal, load_tokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_causal(model, weights, dtype=dtype).to(device), load_tokenizer(model)
+
+
+def context_length(model: PreTrainedModel, wanted: int | None = None) -> int:
+    """How many tokens the model takes, or `wanted` where that is fewer."""
+    from lm_eval.models.utils import resolve_max_length
+
+    longest = resolve_max_length(model.config)
+    return longest if wanted is None else min(wanted, longest)
+
+
+def harness_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+    batch_size: int,
+    add_bos_token: bool | None = None,
+) -> HFLM:
+    """The loaded model as lm-evaluation-harness sees it, its remarks on not having loaded it left out."""
+    import logging
+
+    from lm_eval.models.huggingface import HFLM
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return HFLM(
+        pretrained=model,
+        tokenizer=tokenizer,
+        max_length=context,
+        batch_size=batch_size,
+        add_bos_token=add_bos_token,
+    )

@@ -1,0 +1,114 @@
+"""MMLU (Hendrycks et al., 2021) on local files, asked and scored as lm-evaluation-harness' own task does."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kglm.analysis.common import choose_options, identity, proportion
+from kglm.analysis.loading import context_length, harness_model, load_pair
+from kglm.errors import InputError
+from kglm.files import write_json
+
+LETTERS = "ABCD"
+COLUMNS = {"subject", "split", "question", "choices", "answer"}
+
+DEFAULTS = {
+    "questions_per_subject": None,  # drawn by seed; None: all test questions
+    "shots": 5,  # the first so many of the subject's dev questions
+    "context": None,  # tokens, the last of a longer prompt; None: the model's
+    "seed": 0,  # one for all runs, so that they are asked the same questions
+    "batch_size": 8,
+    "dtype": "float32",
+}
+
+
+def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> None:
+    """Write the accuracy over all questions asked, its mean over subjects, and each subject's.
+
+    `corpus` holds questions.parquet (subject, split, question, choices, answer 0 … 3). An answer is the
+    letter of greatest log-likelihood behind the prompt, the first one on a tie.
+    """
+    options = choose_options(spec, DEFAULTS)
+    subjects = _read(corpus)
+    loaded, tokenizer = load_pair(model, weights, options["dtype"])
+    harness = harness_model(
+        loaded, tokenizer, context_length(loaded, options["context"]), options["batch_size"]
+    )
+    asked = [
+        (subject, row, prompt(subject, row, dev.head(options["shots"])))
+        for number, (subject, (dev, test)) in enumerate(subjects.items())
+        for row in _sample(test, options["questions_per_subject"], [options["seed"], number])
+    ]
+    chosen = choose_answers(harness, [text for _, _, text in asked])
+    right = pd.DataFrame(
+        [(subject, row.answer == answer) for (subject, row, _), answer in zip(asked, chosen, strict=True)],
+        columns=["subject", "right"],
+    )
+    by_subject = {
+        name: proportion(int(group.sum()), len(group)) for name, group in right.groupby("subject")["right"]
+    }
+    result = proportion(int(right["right"].sum()), len(right)) | {
+        "subject_mean": float(np.mean([subject["accuracy"] for subject in by_subject.values()])),
+        "subjects": by_subject,
+        "corpus": Path(corpus).name,
+        "options": options,
+    }
+    write_json(identity(spec) | result, out)
+
+
+def prompt(subject: str, question, examples: pd.DataFrame) -> str:
+    """The harness' prompt: a line on the subject, solved questions, then the question up to "Answer:"."""
+    opening = (
+        f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
+    )
+    solved = [f"{_ask(row)} {LETTERS[row.answer]}\n\n" for row in examples.itertuples()]
+    return opening + "".join(solved) + _ask(question)
+
+
+def choose_answers(harness, prompts: list[str]) -> list[int]:
+    """The number of the letter with the greatest log-likelihood behind each prompt."""
+    from lm_eval.api.instance import Instance
+
+    requests = [
+        Instance("loglikelihood", {}, (text, f" {letter}"), number)
+        for number, text in enumerate(prompts)
+        for letter in LETTERS
+    ]
+    scores = [value for value, _ in harness.loglikelihood(requests, disable_tqdm=True)]
+    return np.reshape(scores, (len(prompts), len(LETTERS))).argmax(axis=1).tolist()
+
+
+def _ask(row) -> str:
+    choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row.choices, strict=True))
+    return f"{row.question.strip()}\n{choices}\nAnswer:"
+
+
+def _sample(test: pd.DataFrame, limit: int | None, seed: list[int]) -> list:
+    rows = np.arange(len(test))
+    if limit is not None and limit < len(test):
+        rows = np.sort(np.random.default_rng(seed).choice(len(test), limit, replace=False))
+    return list(test.iloc[rows].itertuples())
+
+
+def _read(corpus: Path) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Subject -> its dev and its test questions, by name."""
+    path, remedy = Path(corpus) / "questions.parquet", "run the stage corpus again"
+    try:
+        frame = pq.read_table(path, partitioning=None).to_pandas()
+    except (FileNotFoundError, pa.ArrowException, OSError) as error:
+        raise InputError(f"no readable Parquet file ({error})", path, remedy) from None
+    if missing := COLUMNS - set(frame.columns):
+        raise InputError(f"lacks the columns {', '.join(sorted(missing))}", path, remedy)
+    wrong = (frame["choices"].map(len) != len(LETTERS)) | ~frame["answer"].isin(range(len(LETTERS)))
+    if wrong.any():
+        raise InputError("a question without four choices and an answer 0 … 3", path, remedy)
+    subjects = {
+        str(subject): tuple(group[group["split"] == split] for split in ("dev", "test"))
+        for subject, group in frame.groupby("subject")
+    }
+    if not any(len(test) for _, test in subjects.values()):
+        raise InputError("holds no test question", path, remedy)
+    return subjects

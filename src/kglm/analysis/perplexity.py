@@ -1,0 +1,63 @@
+"""Perplexity of a run's language model on a corpus, by lm-evaluation-harness: what training has cost."""
+
+import math
+from pathlib import Path
+
+from kglm.analysis.common import choose_options, identity, read_passages
+from kglm.analysis.loading import context_length, harness_model, load_pair
+from kglm.errors import InputError
+from kglm.files import write_json
+
+DEFAULTS = {
+    "passages": None,  # the first so many of the test set; None: all
+    "documents": "joined",  # "joined": one document of all passages; "passages": each its own
+    "context": 2048,  # tokens that are scored in one window; fewer where the model takes fewer
+    "detokenise": False,  # undo WikiText's tokenisation as the harness' own task wikitext does
+    "batch_size": 4,
+    "dtype": "float32",
+}
+
+
+def perplexity(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> None:
+    """Write token, word and byte perplexity of a corpus' test set; the first is the PPL of KaLM's Table 5.
+
+    The harness scores each token once, in windows of `context` tokens: the first of a document behind the
+    begin token (the end token where there is none), the last filled up with the text before it.
+    """
+    options = choose_options(spec, DEFAULTS)
+    documents = _documents(read_passages(corpus)[: options["passages"]], options["documents"])
+    loaded, tokenizer = load_pair(model, weights, options["dtype"])
+    context = context_length(loaded, options["context"])
+    # Special tokens would be scored as if they were text: the window's own prefix token is enough.
+    harness = harness_model(loaded, tokenizer, context, options["batch_size"], add_bos_token=False)
+    texts = [_detokenise(text) for text in documents] if options["detokenise"] else documents
+    measured = score(harness, documents, texts)
+    result = {"corpus": Path(corpus).name, **measured, "context": context, "documents": len(documents)}
+    write_json(identity(spec) | result | {"options": options}, out)
+
+
+def score(harness, documents: list[str], texts: list[str]) -> dict:
+    """Perplexities of `texts` and the counts they are taken over; words and bytes are `documents`'."""
+    from lm_eval.api.instance import Instance
+
+    requests = [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(texts)]
+    loss = -sum(harness.loglikelihood_rolling(requests, disable_tqdm=True))
+    counts = {
+        "tokens": sum(len(harness.tok_encode(text)) for text in texts),
+        "words": sum(len(text.split()) for text in documents),
+        "bytes": sum(len(text.encode()) for text in documents),
+    }
+    singular = {"tokens": "token", "words": "word", "bytes": "byte"}
+    return {f"{singular[unit]}_perplexity": math.exp(loss / count) for unit, count in counts.items()} | counts
+
+
+def _documents(passages: list[str], kind: str) -> list[str]:
+    if kind not in ("joined", "passages"):
+        raise InputError(f"unknown documents {kind!r}", remedy='choose "joined" or "passages"')
+    return ["\n".join(passages)] if kind == "joined" else passages
+
+
+def _detokenise(text: str) -> str:
+    from lm_eval.tasks.wikitext.preprocess_wikitext import wikitext_detokenizer
+
+    return wikitext_detokenizer({"page": text})
