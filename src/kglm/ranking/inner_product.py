@@ -1,0 +1,177 @@
+"""Filtered ranks where the score is an inner product: tiles of queries × entities, counts instead of sorts.
+
+Two things make the ranks exact. Every score, the targets' own included, comes out of a matrix product of one
+and the same shape (edges are padded): BLAS chooses its kernels by shape, and their last bits differ. And it
+is checked, once a width, that this product rounds alike wherever in the tile two vectors stand; so equal
+vectors tie.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from kglm.errors import InputError
+from kglm.ranking.candidates import Ranks, candidate_counts, checked_targets, filtered_pairs, ranks_of
+from kglm.ranking.embedding_file import EmbeddingFile, embedding_rows
+
+# A tile of scores (0.5 MB) stays in a core's cache. Multiples of 16: no edge kernels.
+TILE_ENTITIES, TILE_QUERIES = 480, 256
+
+# A sum of so many comparisons fits a byte.
+_BYTE = 255
+
+Product = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def filtered_ranks(
+    queries: np.ndarray,
+    entities: "np.ndarray | EmbeddingFile | Path",
+    targets: np.ndarray,
+    known: tuple[np.ndarray, np.ndarray],
+    threads: int | None = None,
+) -> Ranks:
+    """Ranks of entity targets[i] by score queries[i] · entities[j] in fp32, the known ones left out.
+
+    queries (n, d) and entities (m, d) are floats; entities may be a memory map, an `open_embeddings` or the
+    path of one, and are then read once, tile by tile. targets (n,) are rows of entities. known = (indptr,
+    indices) lists each query's other true answers; their order, repetitions and the target among them are of
+    no effect. InputError for NaN or infinity, shapes that do not fit, targets or indices out of range.
+    """
+    queries, entities = np.asarray(queries), embedding_rows(entities)
+    _check_shapes(queries, entities, targets)
+    targets = checked_targets(targets, entities.shape[0])
+    tiles = _Tiles(queries, entities, *filtered_pairs(known, targets, entities.shape[0]))
+    greater, not_less = (np.zeros(tiles.queries.shape[:2], np.int64) for _ in range(2))
+    with threadpool_limits(limits=1, user_api="blas"):  # the cores go to the threads below
+        product = _product(TILE_ENTITIES, TILE_QUERIES, entities.shape[1])
+        scores = tiles.target_scores(product, targets)
+        with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+            blocks = range(-(-entities.shape[0] // TILE_ENTITIES)) if len(targets) else ()
+            for more, as_many in pool.map(lambda block: tiles.count(product, scores, block), blocks):
+                greater += more
+                not_less += as_many
+    greater, not_less = greater.ravel()[: len(targets)], not_less.ravel()[: len(targets)]
+    return ranks_of(
+        greater, not_less, candidate_counts(tiles.filtered_queries, len(targets), entities.shape[0])
+    )
+
+
+class _Tiles:
+    """The score matrix cut into tiles of TILE_ENTITIES × TILE_QUERIES, of which none outlives its use."""
+
+    def __init__(self, queries, entities, filtered_queries, filtered_entities):
+        self.entities, self.filtered_queries = entities, filtered_queries
+        blocks, width = -(-len(queries) // TILE_QUERIES), queries.shape[1]
+        padded = np.zeros((blocks * TILE_QUERIES, width), np.float32)
+        padded[: len(queries)] = _float32(queries, "queries")
+        self.queries = padded.reshape(blocks, TILE_QUERIES, width)
+        self._largest_query = _largest(padded)
+        tile = filtered_entities // TILE_ENTITIES * len(self.queries) + filtered_queries // TILE_QUERIES
+        order = np.argsort(tile, kind="stable")
+        tile_count = -(-entities.shape[0] // TILE_ENTITIES) * len(self.queries)
+        self._pointers = np.searchsorted(tile[order], np.arange(tile_count + 1))
+        self._masked = filtered_entities[order] % TILE_ENTITIES, filtered_queries[order] % TILE_QUERIES
+
+    def target_scores(self, product: Product, targets: np.ndarray) -> np.ndarray:
+        """Score of each query's target, float32 as (blocks, TILE_QUERIES); the padding scores infinity."""
+        scores = np.full(self.queries.shape[:2], np.inf, np.float32)
+        tile = np.empty((TILE_ENTITIES, TILE_QUERIES), np.float32)
+        step = min(TILE_ENTITIES, TILE_QUERIES)
+        for start in range(0, len(targets), TILE_QUERIES):
+            block = start // TILE_QUERIES
+            for first in range(0, min(TILE_QUERIES, len(targets) - start), step):
+                wanted = targets[start + first : min(start + first + step, start + TILE_QUERIES)]
+                product(self._padded(_rows(self.entities, wanted), wanted), self.queries[block], tile)
+                scores[block, first : first + len(wanted)] = np.diagonal(tile, first)[: len(wanted)]
+        return scores
+
+    def count(self, product: Product, target_scores: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """For one block of entities: how many candidates score > and >= each query's target."""
+        start, stop = block * TILE_ENTITIES, min((block + 1) * TILE_ENTITIES, self.entities.shape[0])
+        entities = self._padded(self.entities[start:stop], np.arange(start, stop))
+        tile = np.empty((TILE_ENTITIES, TILE_QUERIES), np.float32)
+        mask = np.empty(tile.shape, bool)
+        counts = np.zeros((2, *target_scores.shape), np.int64)
+        for number, queries in enumerate(self.queries):
+            product(entities, queries, tile)
+            masked = slice(*self._pointers[block * len(self.queries) + number :][:2])
+            tile[self._masked[0][masked], self._masked[1][masked]] = np.nan  # neither > nor >= to anything
+            for compare, count in zip((np.greater, np.greater_equal), counts[:, number], strict=True):
+                compare(tile, target_scores[number], out=mask)
+                for first in range(0, stop - start, _BYTE):
+                    part = mask[first : min(first + _BYTE, stop - start)].view(np.uint8)
+                    count += np.add.reduce(part, axis=0, dtype=np.uint8)
+        return counts[0], counts[1]
+
+    def _padded(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Entity embeddings as float32 (TILE_ENTITIES, d), refused where a score might not be finite."""
+        rows = _float32(rows, "entities", numbers)
+        bound = rows.shape[1] * self._largest_query * _largest(rows)
+        if bound >= float(np.finfo(np.float32).max):
+            raise InputError("scores exceed the range of fp32", "embeddings", "normalise them")
+        if len(rows) == TILE_ENTITIES:
+            return rows
+        return np.concatenate([rows, np.zeros((TILE_ENTITIES - len(rows), rows.shape[1]), np.float32)])
+
+
+def _rows(entities: "np.ndarray | EmbeddingFile", numbers: np.ndarray) -> np.ndarray:
+    if isinstance(entities, np.ndarray):
+        return entities[numbers]
+    return np.concatenate([entities[number : number + 1] for number in numbers.tolist()])
+
+
+def _float32(rows: np.ndarray, name: str, numbers: np.ndarray | None = None) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        rows = np.require(rows, np.float32, ["C", "ALIGNED"])
+    if not np.isfinite(_largest(rows)):
+        row = np.flatnonzero(~np.isfinite(rows).all(axis=1))[0]
+        row = row if numbers is None else numbers[row]
+        what = f"row {row} holds NaN or infinity (in fp32)"
+        raise InputError(what, name, "see whether the training diverged")
+    return rows
+
+
+def _largest(rows: np.ndarray) -> float:
+    """The largest absolute value; NaN or infinite where one element is."""
+    return float(np.maximum(rows.max(), -rows.min())) if rows.size else 0.0
+
+
+def _check_shapes(queries, entities, targets) -> None:
+    shapes = f"queries {queries.shape}, entities {tuple(entities.shape)}, targets {np.shape(targets)}"
+    if len(queries.shape) != 2 or len(entities.shape) != 2 or np.shape(targets) != queries.shape[:1]:
+        raise InputError(f"{shapes} are not (n, d), (m, d), (n,)", "shapes")
+    if queries.shape[1] != entities.shape[1] or not queries.shape[1]:
+        raise InputError(f"{shapes} have different widths or none", "shapes")
+    types = [array.dtype for array in (queries, entities) if isinstance(array, np.ndarray)]
+    if any(kind.kind not in "fiu" for kind in types):
+        raise InputError(f"are {' and '.join(map(str, types))}", "types", "give real numbers")
+
+
+@lru_cache
+def _product(entity_rows: int, query_rows: int, width: int) -> Product:
+    """The product of a tile: BLAS where it rounds alike at every position of this shape, else einsum."""
+    random = np.random.default_rng(0)
+    tile = np.empty((entity_rows, query_rows), np.float32)
+    for _ in range(4):
+        entity, query = random.standard_normal((2, width), np.float32)
+        blas_product(np.tile(entity, (entity_rows, 1)), np.tile(query, (query_rows, 1)), tile)
+        if (tile != tile[0, 0]).any():
+            warnings.warn("this BLAS rounds equal products differently: ranking will be slow", stacklevel=2)
+            return slow_product
+    return blas_product
+
+
+def blas_product(entities: np.ndarray, queries: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """entities · queriesᵀ by BLAS."""
+    return np.matmul(entities, queries.T, out=out)
+
+
+def slow_product(entities: np.ndarray, queries: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """entities · queriesᵀ by one loop that is the same for each pair of vectors."""
+    return np.einsum("ed,qd->eq", entities, queries, out=out, optimize=False)
