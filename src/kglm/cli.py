@@ -22,6 +22,7 @@ STAGES = {
     "augment": "kglm.kg.build:augment",
     "instructions": "kglm.kg.instructions:instructions",
     "corpus": "kglm.kg.corpora:corpus",
+    "access": "kglm.lm.access:access",
     "model": "kglm.lm.build:model",
     "train": "kglm.training.stages:train",
     "embed": "kglm.training.stages:embed",

@@ -1,0 +1,67 @@
+# `make demo` and `make test` need Python 3.11 or later and nothing else: they set up .venv themselves, once, and
+# again only when the lists of packages change. `make help` lists all targets.
+SHELL := /bin/bash -o pipefail
+BIN := .venv/bin
+CORES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The environment's programs come first; the workflow's jobs never ask the hub unless they are there to fetch.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TOKENIZERS_PARALLELISM := false
+DEMO := snakemake --configfile workflow/scales/demo.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean distclean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: .venv/.setup-dev ## the environment .venv with all packages
+
+.venv/.setup: requirements.txt constraints.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "kglm needs Python 3.11 or later; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kglm needs Python 3.11 or later; $(PYTHON) is older: make PYTHON=/path/to/python3")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make environments; install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) --version) (some minutes at the first time) ..."
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(INSTALL) --requirement requirements.txt
+	@$(INSTALL) --no-deps --editable .
+	@touch $@
+
+.venv/.setup-dev: .venv/.setup requirements-dev.txt
+	@$(INSTALL) --requirement requirements-dev.txt
+	@touch $@
+
+# Every job asks for one thread; memory is shared out so that all jobs together stay below 4 GiB.
+demo: .venv/.setup ## the whole pipeline at the demo scale: tables, figures, report
+	@$(DEMO) --cores $(CORES) --resources mem_mb=3300 --rerun-incomplete --show-failed-logs --quiet host rules
+	@$(DEMO) --report results/demo/report.html --quiet all
+	@cat results/demo/summary.txt
+	@echo "Report: results/demo/report.html"
+
+test: .venv/.setup-dev ## all tests
+	@OMP_NUM_THREADS=1 python -m pytest -n 2
+
+lint: .venv/.setup-dev ## ruff, snakefmt and snakemake --lint
+	@ruff check .
+	@ruff format --check .
+	@snakefmt --line-length 110 --check Snakefile workflow
+	@snakemake --lint
+
+format: .venv/.setup-dev ## what lint asks of the formatting
+	@ruff check --fix --quiet .
+	@ruff format .
+	@snakefmt --line-length 110 Snakefile workflow
+
+bench: .venv/.setup-dev ## how fast the ranking is, beside PyKEEN's and the bare matrix product
+	@python benchmarks/ranking.py
+
+clean: ## remove the demo's results and all caches
+	rm -rf results/demo .ruff_cache .hypothesis build dist src/*.egg-info
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment and the results of every scale, too
+	rm -rf .venv .snakemake results

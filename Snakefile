@@ -1,0 +1,36 @@
+# The contents page. What is made is the list `build` of the configuration; each arrow of the data flow is a rule
+# file; each rule calls one stage `kglm <stage>`. An overlay makes another scale of it:
+#     snakemake --configfile workflow/scales/demo.yaml --cores 2
+from snakemake.utils import min_version
+
+from kglm import config as configuration
+from kglm.validation import check_or_exit
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+check_or_exit(config, f"{workflow.basedir}/workflow/schemas")
+
+
+pathvars:
+    results=f"{config['results']}/{config['scale']}",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/specs.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/rank.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        paper_files,
+        reader_files,

@@ -1,0 +1,209 @@
+"""The configuration of the workflow, resolved into one spec a thing. No torch: Snakefiles are read often.
+
+A configuration is config.yaml with overlays merged in: dictionaries deeply, lists whole, as Snakemake does.
+A spec holds all that its thing depends on and nothing else: a change plans again only what it touches.
+"""
+
+import ast
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from kglm.cli import STAGES
+from kglm.errors import InputError
+from kglm.paper.inputs import figure_inputs, table_inputs
+
+PACKAGE = Path(__file__).parent
+DEFAULT_VARIANT = "as_described"
+ANALYSES = ("anisotropy", "similarity", "perplexity", "mmlu", "kgqa")
+
+
+class Option(NamedTuple):
+    """A field of a dataclass of options: its annotated type, the values it is limited to, its default."""
+
+    kind: str
+    choices: tuple
+    default: object
+
+
+def merge(*layers: dict) -> dict:
+    """Later layers win; dictionaries are merged deeply, everything else is replaced."""
+    merged: dict = {}
+    for layer in layers:
+        for key, value in layer.items():
+            deep = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = merge(merged[key], value) if deep else value
+    return merged
+
+
+def read(*paths: Path) -> dict:
+    """config.yaml and its overlays as one configuration; InputError where one is missing or no mapping."""
+    layers = []
+    for path in paths:
+        try:
+            layers.append(yaml.safe_load(Path(path).read_text("utf-8")))
+        except FileNotFoundError:
+            raise InputError("no such file", path) from None
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"no YAML ({error})", path) from None
+        if not isinstance(layers[-1], dict):
+            raise InputError("holds no mapping", path, "write key: value")
+    return merge(*layers)
+
+
+def methods() -> list[str]:
+    """The methods there are: files of methods/ whose name does not begin with _."""
+    return sorted(path.stem for path in (PACKAGE / "methods").glob("[!_]*.py"))
+
+
+def method_options(method: str) -> dict[str, Option]:
+    """A method's hyper-parameters."""
+    return _dataclass_fields(f"methods/{method}.py", "Parameters")
+
+
+def training_options() -> dict[str, Option]:
+    """The options of the training loop."""
+    return _dataclass_fields("training/options.py", "Training")
+
+
+@cache
+def _dataclass_fields(file: str, name: str) -> dict[str, Option]:
+    """The fields of a dataclass, read from its source: importing it would import torch."""
+    tree = ast.parse((PACKAGE / file).read_text("utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    if not classes:
+        raise InputError(f"defines no dataclass {name}", PACKAGE / file, "add one")
+    fields = [node for node in classes[0].body if isinstance(node, ast.AnnAssign)]
+    return {field.target.id: _option(field) for field in fields}
+
+
+def _option(field: ast.AnnAssign) -> Option:
+    kind, choices = ast.unparse(field.annotation), ()
+    if kind.startswith("Literal["):
+        choices = ast.literal_eval(f"({kind[8:-1]},)")
+        kind = type(choices[0]).__name__
+    return Option(kind, choices, ast.literal_eval(field.value) if field.value else None)
+
+
+@cache
+def analysis_options(analysis: str) -> list[str]:
+    """The keys of the dictionary DEFAULTS of an analysis' module, read from its source as well."""
+    module = STAGES[analysis].split(":")[0].split(".")[1:]
+    tree = ast.parse(PACKAGE.joinpath(*module).with_suffix(".py").read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DEFAULTS":
+            return [key.value for key in node.value.keys]
+    raise InputError("defines no dictionary DEFAULTS", ".".join(module), "add one with the analysis' options")
+
+
+def run_spec(config: dict, name: str) -> dict:
+    """The resolved run: method defaults, then its variant, the dataset's settings, and the run's own."""
+    run = config["runs"][name]
+    method = config["methods"][run["method"]]
+    layers = [
+        method,
+        method.get("variants", {}).get(run.get("variant", DEFAULT_VARIANT), {}),
+        method.get("datasets", {}).get(run["dataset"], {}),
+        run,
+    ]
+    parameters = {key: option.default for key, option in method_options(run["method"]).items()}
+    training = {key: option.default for key, option in training_options().items()}
+    return {
+        "name": name,
+        "method": run["method"],
+        "dataset": run["dataset"],
+        "model": run["model"],
+        "seed": run.get("seed", config["seed"]),
+        "parameters": merge(parameters, *(layer.get("parameters", {}) for layer in layers)),
+        "training": merge(training, *(layer.get("training", {}) for layer in layers)),
+    }
+
+
+def analysis_spec(config: dict, analysis: str, run: str) -> dict:
+    """What one analysis of one run depends on."""
+    entry, resolved = config["analyses"][analysis], run_spec(config, run)
+    own = entry.get("datasets", {}).get(resolved["dataset"], {})
+    return {"name": run, "run": resolved, "options": merge(entry.get("options", {}), own)}
+
+
+def spec(config: dict, kind: str, name: str) -> dict:
+    """The spec results/<scale>/specs/<kind>/<name>.json."""
+    if kind == "run":
+        return run_spec(config, name)
+    if kind in ANALYSES:
+        return analysis_spec(config, kind, name)
+    if kind == "evaluation":
+        return {**run_spec(config, name), "evaluation": config["evaluation"]}
+    if kind == "access":
+        return {"name": name, "models": {model: config["models"][model] for model in built_models(config)}}
+    if kind == "instructions":
+        return {"name": name, **config["instructions"]}
+    if kind == "paper":
+        return {"name": name, "scale": config["scale"], "build": config["build"]}
+    if kind in ("table", "figure"):
+        return {"name": name, "scale": config["scale"], **config[f"{kind}s"][name]}
+    section, _, files = kind.partition("_")
+    entry = {"name": name, **config[SECTIONS[section]][name]}
+    left_out = ("note", *(_NOT_OF_FILES if files else ()))
+    return {key: value for key, value in entry.items() if key not in left_out}
+
+
+SECTIONS = {"dataset": "datasets", "corpus": "corpora", "model": "models"}
+# What becomes of a dataset's files once they are here: a changed text is no reason to fetch them again.
+_NOT_OF_FILES = (
+    "names",
+    "descriptions",
+    "relation_texts",
+    "inverse_texts",
+    "expect",
+    "entities_from",
+    "entities",
+)
+
+
+def spec_text(config: dict, kind: str, name: str) -> str:
+    """A spec as one line of JSON with sorted keys."""
+    return json.dumps(spec(config, kind, name), sort_keys=True, ensure_ascii=False)
+
+
+def built(config: dict, section: str) -> list[str]:
+    """The tables, or the figures, that `build` asks for, in its order."""
+    return [name for name in config["build"] if name in config[section]]
+
+
+def inputs(config: dict, kind: str, name: str) -> list[str]:
+    """The files that a table or figure is made of, relative to results/<scale>/."""
+    of = table_inputs if kind == "table" else figure_inputs
+    return of(spec(config, kind, name))
+
+
+def built_runs(config: dict) -> list[str]:
+    """The runs that the tables and figures of `build` show."""
+    paths = [path for name in built(config, "tables") for path in inputs(config, "table", name)]
+    paths += [path for name in built(config, "figures") for path in inputs(config, "figure", name)]
+    parts = [path.split("/") for path in paths]
+    return _distinct(part[1] for part in parts if part[0] == "runs")
+
+
+def built_models(config: dict) -> list[str]:
+    """The base models of these runs."""
+    return _distinct(config["runs"][run]["model"] for run in built_runs(config))
+
+
+def built_datasets(config: dict) -> list[str]:
+    """The datasets of these runs."""
+    return _distinct(config["runs"][run]["dataset"] for run in built_runs(config))
+
+
+def local_files(entry: dict) -> list[str]:
+    """The files of this machine that a dataset or corpus entry names."""
+    files = [{"path": file} if isinstance(file, str) else file for file in entry["files"].values()]
+    return [file["path"] for file in files if "path" in file]
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,188 @@
+"""The configuration against its closed, typed schemas and against itself: the first problem, in one line."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from kglm import config as configuration
+from kglm.config import ANALYSES, DEFAULT_VARIANT, Option
+from kglm.errors import InputError
+
+_TYPES = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
+
+
+def check(config: dict, schemas: Path) -> None:
+    """InputError with the key that is wrong and what to do about it, or nothing.
+
+    `schemas` is the folder of config.schema.yaml and of the schemas that it refers to.
+    """
+    errors = list(validator(schemas).iter_errors(config))
+    if errors:
+        raise _explained(best_match(errors))
+    for problem in _problems(config):
+        raise problem
+
+
+def check_or_exit(config: dict, schemas: Path) -> None:
+    """As `check`, for the Snakefile: the line goes to standard error and the exit status is 1."""
+    try:
+        check(config, schemas)
+    except InputError as error:
+        raise SystemExit(f"kglm: {error}") from None
+
+
+def validator(schemas: Path) -> Draft202012Validator:
+    """The schema config.schema.yaml; it may refer to others in its folder."""
+    contents = {path.name: _read(path) for path in Path(schemas).glob("*.schema.yaml")}
+    resources = [(name, Resource.from_contents(schema, DRAFT202012)) for name, schema in contents.items()]
+    return Draft202012Validator(contents["config.schema.yaml"], registry=Registry().with_resources(resources))
+
+
+def _read(path: Path) -> dict:
+    with open(path, encoding="utf-8") as stream:
+        return yaml.load(
+            stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )  # the C parser where it is built
+
+
+def _explained(error: ValidationError) -> InputError:
+    where = _key(*error.absolute_path)
+    value, rule, wanted = error.instance, error.validator, error.validator_value
+    if rule == "additionalProperties" and isinstance(value, dict):
+        known = list(error.schema.get("properties", {}))
+        return _unknown(next(key for key in value if key not in known), known, where)
+    if rule == "required":
+        return InputError(
+            f"key {next(key for key in wanted if key not in value)!r} is missing", where, "add it"
+        )
+    if rule == "type":
+        wanted = " or ".join([wanted] if isinstance(wanted, str) else wanted)
+        return _mistyped(value, wanted, where)
+    if rule == "enum":
+        return InputError(f"{value!r} is not known", where, f"choose one of {_listed(wanted)}")
+    if "propertyNames" in error.absolute_schema_path:
+        return InputError(f"{value!r} is no valid id", where, "ids hold letters, digits and . _ - only")
+    return InputError(error.message, where, "see workflow/schemas/config.schema.yaml")
+
+
+def _problems(config: dict) -> Iterator[InputError]:
+    yield from _method_problems(config)
+    for name, run in config["runs"].items():
+        for section, key in (("methods", "method"), ("datasets", "dataset"), ("models", "model")):
+            if run[key] not in config[section]:
+                yield _unknown(run[key], config[section], _key("runs", name, key), f"{key}")
+                return
+        variants = config["methods"][run["method"]].get("variants", {})
+        if (variant := run.get("variant", DEFAULT_VARIANT)) not in {*variants, DEFAULT_VARIANT}:
+            yield _unknown(variant, variants, _key("runs", name, "variant"), "variant")
+        yield from _option_problems(run, run["method"], _key("runs", name))
+    yield from _analysis_problems(config)
+    yield from _build_problems(config)
+
+
+def _method_problems(config: dict) -> Iterator[InputError]:
+    for name, method in config["methods"].items():
+        if name not in configuration.methods():
+            yield _unknown(name, configuration.methods(), "methods", "method")
+            return
+        yield from _option_problems(method, name, _key("methods", name))
+        for group in ("variants", "datasets"):
+            for part, layer in method.get(group, {}).items():
+                yield from _option_problems(layer, name, _key("methods", name, group, part))
+
+
+def _option_problems(layer: dict, method: str, where: str) -> Iterator[InputError]:
+    """The hyper-parameters of one layer against the dataclasses that define them."""
+    known = {"parameters": configuration.method_options(method), "training": configuration.training_options()}
+    for section, options in known.items():
+        for key, value in layer.get(section, {}).items():
+            place = _key(where, section, key)
+            if key not in options:
+                yield _unknown(key, options, _key(where, section), "option")
+            elif not _fits(value, options[key]):
+                yield _mistyped(value, options[key].kind, place)
+            elif options[key].choices and value not in options[key].choices:
+                yield InputError(
+                    f"{value!r} is not known", place, f"choose one of {_listed(options[key].choices)}"
+                )
+
+
+def _fits(value: object, option: Option) -> bool:
+    allowed = _TYPES.get(option.kind)
+    if allowed is None:  # a type that only the dataclass itself can check
+        return True
+    return isinstance(value, allowed) and (option.kind == "bool" or not isinstance(value, bool))
+
+
+def _analysis_problems(config: dict) -> Iterator[InputError]:
+    for analysis in ANALYSES:
+        entry, where = config["analyses"][analysis], _key("analyses", analysis)
+        if "corpus" in entry and entry["corpus"] not in config["corpora"]:
+            yield _unknown(entry["corpus"], config["corpora"], _key(where, "corpus"), "corpus")
+        known = configuration.analysis_options(analysis)
+        for layer in (entry.get("options", {}), *entry.get("datasets", {}).values()):
+            yield from (_unknown(key, known, where, "option") for key in layer if key not in known)
+
+
+def _build_problems(config: dict) -> Iterator[InputError]:
+    known = [*config["tables"], *config["figures"]]
+    for name in config["build"]:
+        if name not in known:
+            yield _unknown(name, known, "config: build", "table or figure")
+            return
+    for kind, section in (("table", "tables"), ("figure", "figures")):
+        for name in configuration.built(config, section):
+            for path in configuration.inputs(config, kind, name):
+                yield from _path_problems(config, path, _key(section, name))
+
+
+def _path_problems(config: dict, path: str, where: str) -> Iterator[InputError]:
+    """What a table reads must belong to a run or a dataset of the configuration."""
+    parts = path.split("/")
+    section, name = {"runs": ("runs", parts[1]), "data": ("datasets", parts[1])}.get(
+        parts[0], ("runs", Path(path).stem)
+    )
+    if name not in config[section]:
+        yield _unknown(name, config[section], where, section[:-1])
+
+
+def _unknown(name: object, known: Iterable[str], where: str, what: str = "key") -> InputError:
+    known = [str(key) for key in known]
+    close = difflib.get_close_matches(str(name), known, 1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {_listed(known)}"
+    return InputError(f"unknown {what} {name!r}", where, remedy)
+
+
+def _mistyped(value: object, wanted: str, where: str) -> InputError:
+    remedy = "change its value"
+    if isinstance(value, str) and wanted in ("number", "float", "integer", "int"):
+        numeric = "YAML reads 1e-4 and quoted numbers as text: write 1.0e-4"
+        remedy = numeric if _is_number(value) else "write a number"
+    return InputError(f"{value!r} is {_type_name(value)}, expected {wanted}", where, remedy)
+
+
+def _type_name(value: object) -> str:
+    names = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", type(None): "empty"}
+    return names.get(type(value), "a number")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _listed(values: Iterable) -> str:
+    return ", ".join(map(str, values)) or "(there is none)"
+
+
+def _key(*parts: object) -> str:
+    return "config: " + ".".join(str(part).removeprefix("config: ") for part in parts) if parts else "config"

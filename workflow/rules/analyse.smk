@@ -1,0 +1,140 @@
+# base model, weights, embeddings, corpora -> runs/<run>/{anisotropy,perplexity,mmlu,kgqa}.json,
+#                                             runs/<run>/similarity.{safetensors,json}
+
+
+rule measure_anisotropy:
+    input:
+        unpack(run_graph),
+        spec="<results>/specs/anisotropy/{run}.json",
+        model=run_model,
+        weights="<results>/runs/{run}/weights",
+        epochs="<results>/runs/{run}/epochs",
+        corpus=analysed_corpus("anisotropy"),
+        embeddings="<results>/runs/{run}/embeddings/entities.safetensors",
+        queries="<results>/runs/{run}/embeddings/queries.safetensors",
+    output:
+        "<results>/runs/{run}/anisotropy.json",
+    log:
+        "<results>/logs/measure_anisotropy/{run}.log",
+    benchmark:
+        "<results>/benchmarks/measure_anisotropy/{run}.tsv"
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("anisotropy"),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm anisotropy --spec {input.spec} --model {input.model} --weights {input.weights} "
+        "--epochs {input.epochs} --corpus $(dirname {input.corpus}) --graph $(dirname {input.entities}) "
+        "--embeddings $(dirname {input.embeddings}) --out {output} > {log} 2>&1"
+
+
+rule compare_embeddings:
+    input:
+        unpack(run_graph),
+        spec="<results>/specs/similarity/{run}.json",
+        model=run_model,
+        weights="<results>/runs/{run}/weights",
+        corpus=analysed_corpus("similarity"),
+        embeddings="<results>/runs/{run}/embeddings/entities.safetensors",
+        queries="<results>/runs/{run}/embeddings/queries.safetensors",
+    output:
+        matrices="<results>/runs/{run}/similarity.safetensors",
+        labels="<results>/runs/{run}/similarity.json",
+    log:
+        "<results>/logs/compare_embeddings/{run}.log",
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("similarity"),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm similarity --spec {input.spec} --model {input.model} --weights {input.weights} "
+        "--corpus $(dirname {input.corpus}) --graph $(dirname {input.entities}) "
+        "--embeddings $(dirname {input.embeddings}) --out {output.matrices} > {log} 2>&1"
+
+
+rule measure_perplexity:
+    input:
+        spec="<results>/specs/perplexity/{run}.json",
+        model=run_model,
+        weights="<results>/runs/{run}/weights",
+        corpus=analysed_corpus("perplexity"),
+    output:
+        "<results>/runs/{run}/perplexity.json",
+    log:
+        "<results>/logs/measure_perplexity/{run}.log",
+    benchmark:
+        "<results>/benchmarks/measure_perplexity/{run}.tsv"
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("perplexity"),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm perplexity --spec {input.spec} --model {input.model} --weights {input.weights} "
+        "--corpus $(dirname {input.corpus}) --out {output} > {log} 2>&1"
+
+
+rule measure_mmlu:
+    input:
+        spec="<results>/specs/mmlu/{run}.json",
+        model=run_model,
+        weights="<results>/runs/{run}/weights",
+        corpus=analysed_corpus("mmlu", "questions.parquet"),
+    output:
+        "<results>/runs/{run}/mmlu.json",
+    log:
+        "<results>/logs/measure_mmlu/{run}.log",
+    benchmark:
+        "<results>/benchmarks/measure_mmlu/{run}.tsv"
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("mmlu"),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm mmlu --spec {input.spec} --model {input.model} --weights {input.weights} "
+        "--corpus $(dirname {input.corpus}) --out {output} > {log} 2>&1"
+
+
+rule ask_questions:
+    input:
+        unpack(run_graph),
+        spec="<results>/specs/kgqa/{run}.json",
+        model=run_model,
+        weights="<results>/runs/{run}/weights",
+    output:
+        "<results>/runs/{run}/kgqa.json",
+    log:
+        "<results>/logs/ask_questions/{run}.log",
+    benchmark:
+        "<results>/benchmarks/ask_questions/{run}.tsv"
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("kgqa"),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm kgqa --spec {input.spec} --graph $(dirname {input.entities}) --model {input.model} "
+        "--weights {input.weights} --out {output} > {log} 2>&1"

@@ -1,0 +1,117 @@
+# Shared by all that follow: the names that wildcards may take, what jobs ask for, which files belong together.
+import os
+import re
+import shutil
+import sys
+
+from kglm.invalidation import code_hash
+
+# The stages are called as `kglm`, also where the environment of this Snakefile was not activated.
+os.environ |= {"PATH": os.pathsep.join([*os.get_exec_path(), os.path.dirname(sys.executable)])}
+if config.get("mirror"):
+    os.environ.setdefault("KGLM_MIRROR", config["mirror"])
+
+CORPORA, MODELS = config["corpora"], config["models"]
+QUESTIONS = [corpus for corpus, entry in CORPORA.items() if entry["format"] == "mmlu"]
+SPLIT = [corpus for corpus, entry in CORPORA.items() if {"train", "test_every"} & set(entry)]
+WHOLE = [corpus for corpus in CORPORA if corpus not in QUESTIONS + SPLIT]
+FROM_SCRATCH = [model for model, entry in MODELS.items() if entry["source"] == "scratch"]
+READY_MADE = [model for model in MODELS if model not in FROM_SCRATCH]
+TABLES = configuration.built(config, "tables")
+FIGURES = configuration.built(config, "figures")
+
+
+def one_of(names):
+    """A regular expression for one of the names; for none of them, one that nothing matches."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+wildcard_constraints:
+    kind="[a-z_]+",
+    name="[^/]+",
+    dataset=one_of(config["datasets"]),
+    corpus=one_of(CORPORA),
+    model=one_of(MODELS),
+    run=one_of(config["runs"]),
+    table=one_of(config["tables"]),
+    figure=one_of(config["figures"]),
+
+
+# What jobs ask for; partition and account are the profile's.
+
+
+def threads(kind):
+    return config["resources"][kind]["threads"]
+
+
+def gpus(kind):
+    return config["resources"][kind].get("gpu", 0)
+
+
+def training_gpus(wildcards):
+    """A run that trains nothing needs none."""
+    return gpus("train") if configuration.run_spec(config, wildcards.run)["training"]["epochs"] else 0
+
+
+def scaled(kind, what):
+    """Memory and time grow with a job's attempts."""
+    return lambda wildcards, attempt: attempt * config["resources"][kind][what]
+
+
+def run_code(stage):
+    """The code that a stage reaches for one run, with the file of the run's method and of no other."""
+    return lambda wildcards: code_hash(stage, config["runs"][wildcards.run]["method"])
+
+
+# Which files belong together.
+
+
+def graph_files(dataset):
+    files = {"entities": "entities.parquet", "relations": "relations.parquet", "triples": "triples.parquet"}
+    return {key: f"<results>/data/{dataset}/{file}" for key, file in files.items()}
+
+
+def run_graph(wildcards):
+    return graph_files(config["runs"][wildcards.run]["dataset"])
+
+
+def run_model(wildcards):
+    return f"<results>/models/{config['runs'][wildcards.run]['model']}"
+
+
+def scratch_graph(wildcards):
+    return graph_files(MODELS[wildcards.model]["dataset"])
+
+
+def scratch_corpora(wildcards):
+    """The training parts of the corpora that a model from scratch reads."""
+    return [f"<results>/corpora/{corpus}/train.txt" for corpus in MODELS[wildcards.model].get("corpora", [])]
+
+
+def own_files(section):
+    """The files of this machine that an entry names: fetched again when they change."""
+    return lambda wildcards: configuration.local_files(config[section][wildcards[0]])
+
+
+def analysed_corpus(analysis, file="test.txt"):
+    return f"<results>/corpora/{config['analyses'][analysis]['corpus']}/{file}"
+
+
+def sources(kind):
+    """What a table or a figure is made of."""
+    return lambda wildcards: [
+        f"<results>/{path}" for path in configuration.inputs(config, kind, wildcards[0])
+    ]
+
+
+def paper_files(wildcards):
+    """The document and its summary; the typeset document where there is a LaTeX."""
+    names = ["summary.txt", "paper.tex"] + ["paper.pdf"] * (shutil.which("latexmk") is not None)
+    return [f"<results>/{name}" for name in names]
+
+
+def reader_files(wildcards):
+    """Augmented triples and instruction sets of the graphs in use: for readers, no other rule needs them."""
+    folders = [f"<results>/data/{dataset}" for dataset in configuration.built_datasets(config)]
+    names = ("triples_with_inverse.parquet", "instructions")
+    return [f"{folder}/{name}" for folder in folders for name in names]

@@ -1,0 +1,47 @@
+# embeddings, graph -> runs/<run>/ranks.parquet (one row a query) -> metrics.json (group-bys over ranks)
+
+
+rule rank_queries:
+    input:
+        unpack(run_graph),
+        entity_embeddings="<results>/runs/{run}/embeddings/entities.safetensors",
+        query_embeddings="<results>/runs/{run}/embeddings/queries.safetensors",
+    output:
+        "<results>/runs/{run}/ranks.parquet",
+    log:
+        "<results>/logs/rank_queries/{run}.log",
+    benchmark:
+        "<results>/benchmarks/rank_queries/{run}.tsv"
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("rank")
+    resources:
+        mem_mb=scaled("rank", "mem_mb"),
+        runtime=scaled("rank", "runtime"),
+    params:
+        code=run_code("rank"),
+    shell:
+        "kglm rank --graph $(dirname {input.entities}) --embeddings $(dirname {input.entity_embeddings}) "
+        "--out {output} > {log} 2>&1"
+
+
+rule evaluate_ranks:
+    input:
+        unpack(run_graph),
+        spec="<results>/specs/evaluation/{run}.json",
+        ranks="<results>/runs/{run}/ranks.parquet",
+    output:
+        "<results>/runs/{run}/metrics.json",
+    log:
+        "<results>/logs/evaluate_ranks/{run}.log",
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("rank")
+    resources:
+        mem_mb=scaled("rank", "mem_mb"),
+        runtime=scaled("rank", "runtime"),
+    params:
+        code=run_code("evaluate"),
+    shell:
+        "kglm evaluate --spec {input.spec} --graph $(dirname {input.entities}) --ranks {input.ranks} "
+        "--out {output} > {log} 2>&1"

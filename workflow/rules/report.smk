@@ -1,0 +1,98 @@
+# runs, graphs -> tables/<table>.{tex,csv,md}, figures/<figure>.{pdf,png,tex}, paper.tex, paper.pdf, summary.txt
+rule make_table:
+    input:
+        spec="<results>/specs/table/{table}.json",
+        sources=sources("table"),
+    output:
+        report("<results>/tables/{table}.csv", caption="../report/table.rst", category="Tables"),
+        "<results>/tables/{table}.md",
+        tex="<results>/tables/{table}.tex",
+    log:
+        "<results>/logs/make_table/{table}.log",
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("light")
+    resources:
+        mem_mb=scaled("light", "mem_mb"),
+        runtime=scaled("light", "runtime"),
+    params:
+        code=code_hash("table"),
+        caption=lambda wildcards: config["tables"][wildcards.table]["caption"],
+    shell:
+        "out={output.tex}; kglm table --spec {input.spec} --inputs {input.sources} --out ${{out%.tex}} > {log} 2>&1"
+
+
+rule draw_figure:
+    input:
+        spec="<results>/specs/figure/{figure}.json",
+        sources=sources("figure"),
+    output:
+        report("<results>/figures/{figure}.png", caption="../report/figure.rst", category="Figures"),
+        "<results>/figures/{figure}.pdf",
+        tex="<results>/figures/{figure}.tex",
+    log:
+        "<results>/logs/draw_figure/{figure}.log",
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("light")
+    resources:
+        mem_mb=scaled("light", "mem_mb"),
+        runtime=scaled("light", "runtime"),
+    params:
+        code=lambda wildcards: code_hash("figure", config["figures"][wildcards.figure]["kind"]),
+        caption=lambda wildcards: config["figures"][wildcards.figure]["caption"],
+    shell:
+        "out={output.tex}; kglm figure --spec {input.spec} --inputs {input.sources} --out ${{out%.tex}} > {log} 2>&1"
+
+
+rule write_paper:
+    input:
+        spec="<results>/specs/paper/paper.json",
+        tables=expand("<results>/tables/{table}.tex", table=TABLES),
+        figures=expand("<results>/figures/{figure}.tex", figure=FIGURES),
+        drawings=expand("<results>/figures/{figure}.pdf", figure=FIGURES),
+    output:
+        "<results>/paper.tex",
+    log:
+        "<results>/logs/write_paper.log",
+    localrule: True
+    conda:
+        "../../envs/kglm.yaml"
+    params:
+        code=code_hash("paper"),
+    shell:
+        "kglm paper --spec {input.spec} --tables {input.tables} --figures {input.figures} --out {output} > {log} 2>&1"
+
+
+rule typeset_paper:
+    input:
+        "<results>/paper.tex",
+    output:
+        report("<results>/paper.pdf", caption="../report/paper.rst", category="Paper"),
+    log:
+        "<results>/logs/typeset_paper.log",
+    localrule: True
+    conda:
+        "../../envs/kglm.yaml"
+    shell:
+        # The same sources give the same bytes: no date of today goes into the file.
+        "SOURCE_DATE_EPOCH=0 FORCE_SOURCE_DATE=1 latexmk -cd -pdf -interaction=nonstopmode -halt-on-error {input} "
+        "> {log} 2>&1"
+
+
+rule write_summary:
+    input:
+        tables=expand("<results>/tables/{table}.md", table=TABLES),
+        figures=expand("<results>/figures/{figure}.png", figure=FIGURES),
+        paper="<results>/paper.tex",
+    output:
+        "<results>/summary.txt",
+    log:
+        "<results>/logs/write_summary.log",
+    localrule: True
+    conda:
+        "../../envs/kglm.yaml"
+    params:
+        code=code_hash("summary"),
+    shell:
+        "kglm summary --inputs {input} --out {output} > {log} 2>&1"
