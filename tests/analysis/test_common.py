@@ -10,6 +10,7 @@ from kglm.analysis.common import (
     evenly_spaced,
     find_entity,
     find_relation,
+    has_tensor,
     proportion,
     read_passages,
     read_tensor,
@@ -61,8 +62,14 @@ def test_rows_of_a_tensor_are_read_alone(tmp_path):
     assert (read_tensor(tmp_path / "a.safetensors", "embeddings") == values).all()
     assert (read_tensor(tmp_path / "a.safetensors", "embeddings", [3, 0, 3]) == values[[3, 0, 3]]).all()
     assert read_tensor(tmp_path / "a.safetensors", "embeddings", []).shape == (0, 3)
+    assert has_tensor(tmp_path / "a.safetensors", "embeddings")
+    assert not has_tensor(tmp_path / "a.safetensors", "absent")
+    assert not has_tensor(tmp_path / "b.safetensors", "embeddings")
     with pytest.raises(InputError):
         read_tensor(tmp_path / "a.safetensors", "absent")
+    (tmp_path / "c.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-5])
+    with pytest.raises(InputError, match="unreadable"):
+        has_tensor(tmp_path / "c.safetensors", "embeddings")
     with pytest.raises(InputError, match="no such file"):
         read_tensor(tmp_path / "b.safetensors", "embeddings")
 

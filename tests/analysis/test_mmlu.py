@@ -7,6 +7,7 @@ import pytest
 from kglm.analysis.common import wilson
 from kglm.analysis.loading import harness_model, load_pair
 from kglm.analysis.mmlu import choose_answers, mmlu, prompt
+from kglm.artefacts import QUESTIONS, write_parquet
 from kglm.errors import InputError
 from kglm.files import read_json
 
@@ -38,7 +39,7 @@ def questions() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def folder(questions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mmlu")
-    questions.to_parquet(folder / "questions.parquet")
+    write_parquet(questions, folder / "questions.parquet", QUESTIONS)
     return folder
 
 
@@ -114,12 +115,11 @@ def test_a_prompt_longer_than_the_context_keeps_its_end(folder, model_folder, we
 
 def test_unfit_files_are_told(questions, model_folder, weights_folder, tmp_path):
     def complaint(frame: pd.DataFrame) -> str:
-        frame.to_parquet(tmp_path / "questions.parquet")
+        write_parquet(frame, tmp_path / "questions.parquet", QUESTIONS)
         with pytest.raises(InputError) as error:
             mmlu(SPEC, model_folder, weights_folder, tmp_path, tmp_path / "out.json")
         assert not (tmp_path / "out.json").exists()
         return str(error.value)
 
-    assert "lacks the columns answer" in complaint(questions.drop(columns="answer"))
     assert "without four choices" in complaint(questions.assign(answer=4))
     assert "no test question" in complaint(questions[questions["split"] == "dev"])

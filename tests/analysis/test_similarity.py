@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from kglm.analysis.similarity import choose_triples, similarity
 from kglm.errors import InputError
@@ -67,6 +67,13 @@ def test_only_the_diagonal_of_chosen_triples_is_true(graph_seed, entities, count
         for j, tail in enumerate(chosen[:, 2].tolist()):
             assert ((head, relation, tail) in true) == (i == j)
     assert set(map(tuple, chosen.tolist())) <= test
+
+
+def test_embeddings_of_another_graph_are_told(folders, embeddings_folder, tmp_path):
+    queries = load_file(embeddings_folder / "queries.safetensors")
+    save_file({name: rows[:2].copy() for name, rows in queries.items()}, tmp_path / "queries.safetensors")
+    with pytest.raises(InputError, match=r"queries of test are missing.*embed"):
+        measure((*folders[:4], tmp_path), tmp_path / "similarity.safetensors")
 
 
 def test_an_unknown_entity_stops_before_anything_is_written(folders, tmp_path):

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kglm.analysis.common import choose_options, evenly_spaced, identity, read_passages, read_tensor
+from kglm.analysis.common import (
+    choose_options,
+    evenly_spaced,
+    has_tensor,
+    identity,
+    read_passages,
+    read_tensor,
+)
 from kglm.analysis.geometry import alignment, sentence_anisotropy, theorem2, uniformity
 from kglm.analysis.loading import load_pair
 from kglm.errors import InputError
@@ -98,12 +105,9 @@ def _by_epoch(model: Path, epochs: Path, sentences: list[str], options: dict) ->
 def _temperature(weights: Path, default: float) -> tuple[float, str]:
     """τ as trained, or the option where the method has none, and which of the two it is."""
     path = Path(weights) / "method.safetensors"
-    if not path.exists():
-        return float(default), "option"
-    try:
+    if has_tensor(path, "log_temperature"):
         return float(np.exp(read_tensor(path, "log_temperature")).item()), "trained"
-    except InputError:  # a method without temperature
-        return float(default), "option"
+    return float(default), "option"
 
 
 def _measure_graph(graph: Graph, embeddings: Path, temperature: float, options: dict) -> dict:

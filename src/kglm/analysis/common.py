@@ -59,13 +59,26 @@ def wilson(successes: int, trials: int, z: float = 1.959963984540054) -> list[fl
     share, square = successes / trials, z * z / trials
     centre = share + square / 2
     half = z * math.sqrt(share * (1 - share) / trials + square / (4 * trials))
-    return [max(0.0, (centre - half) / (1 + square)), min(1.0, (centre + half) / (1 + square))]
+    low = (centre - half) / (1 + square) if successes else 0.0
+    high = (centre + half) / (1 + square) if successes < trials else 1.0
+    return [low, high]
 
 
 def proportion(successes: int, trials: int) -> dict:
     """{"accuracy", "confidence": 95 % interval, "questions"}; the accuracy of no question is None."""
     accuracy = successes / trials if trials else None
     return {"accuracy": accuracy, "confidence": wilson(successes, trials), "questions": trials}
+
+
+def has_tensor(path: Path, name: str) -> bool:
+    """Whether a safetensors file is there and holds a tensor of that name; InputError where it is damaged."""
+    if not Path(path).exists():
+        return False
+    try:
+        with safe_open(path, "numpy") as file:
+            return name in file.keys()  # noqa: SIM118 (the file object is no mapping)
+    except SafetensorError as error:
+        raise InputError(f"unreadable ({error})", path, "run the stage that writes it again") from None
 
 
 def read_tensor(path: Path, name: str, rows: Sequence[int] | None = None) -> np.ndarray:

@@ -24,9 +24,7 @@ def load_pair(
 
 def context_length(model: PreTrainedModel, wanted: int | None = None) -> int:
     """How many tokens the model takes, or `wanted` where that is fewer."""
-    from lm_eval.models.utils import resolve_max_length
-
-    longest = resolve_max_length(model.config)
+    longest = model.config.get_text_config().max_position_embeddings
     return longest if wanted is None else min(wanted, longest)
 
 
@@ -49,4 +47,5 @@ def harness_model(
         max_length=context,
         batch_size=batch_size,
         add_bos_token=add_bos_token,
+        softmax_dtype="float32",
     )

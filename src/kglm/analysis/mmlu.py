@@ -4,16 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kglm.analysis.common import choose_options, identity, proportion
 from kglm.analysis.loading import context_length, harness_model, load_pair
+from kglm.artefacts import QUESTIONS, read_parquet
 from kglm.errors import InputError
 from kglm.files import write_json
 
 LETTERS = "ABCD"
-COLUMNS = {"subject", "split", "question", "choices", "answer"}
 
 DEFAULTS = {
     "questions_per_subject": None,  # drawn by seed; None: all test questions
@@ -95,20 +93,15 @@ def _sample(test: pd.DataFrame, limit: int | None, seed: list[int]) -> list:
 
 def _read(corpus: Path) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """Subject -> its dev and its test questions, by name."""
-    path, remedy = Path(corpus) / "questions.parquet", "run the stage corpus again"
-    try:
-        frame = pq.read_table(path, partitioning=None).to_pandas()
-    except (FileNotFoundError, pa.ArrowException, OSError) as error:
-        raise InputError(f"no readable Parquet file ({error})", path, remedy) from None
-    if missing := COLUMNS - set(frame.columns):
-        raise InputError(f"lacks the columns {', '.join(sorted(missing))}", path, remedy)
-    wrong = (frame["choices"].map(len) != len(LETTERS)) | ~frame["answer"].isin(range(len(LETTERS)))
-    if wrong.any():
+    path = Path(corpus) / "questions.parquet"
+    frame = read_parquet(path, QUESTIONS)
+    if (frame["choices"].map(len) != len(LETTERS)).any() or not frame["answer"].between(0, 3).all():
+        remedy = "run the stage corpus again"
         raise InputError("a question without four choices and an answer 0 … 3", path, remedy)
     subjects = {
         str(subject): tuple(group[group["split"] == split] for split in ("dev", "test"))
         for subject, group in frame.groupby("subject")
     }
     if not any(len(test) for _, test in subjects.values()):
-        raise InputError("holds no test question", path, remedy)
+        raise InputError("holds no test question", path, "check the archive")
     return subjects

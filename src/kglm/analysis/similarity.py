@@ -7,6 +7,7 @@ from safetensors.numpy import save_file
 
 from kglm.analysis.common import choose_options, find_entity, identity, read_passages, read_tensor
 from kglm.analysis.loading import load_pair
+from kglm.errors import InputError
 from kglm.files import atomic_file, write_json
 from kglm.kg.graph import Graph
 
@@ -80,6 +81,8 @@ def _triple_matrix(graph: Graph, folder: Path, count: int, seed: int) -> tuple[n
     path = folder / "queries.safetensors"
     asked = zip(read_tensor(path, "heads").tolist(), read_tensor(path, "relations").tolist(), strict=True)
     row_of = {query: row for row, query in enumerate(asked)}
+    if missing := {(head, relation) for head, relation, _ in triples.tolist()} - set(row_of):
+        raise InputError(f"{len(missing)} queries of test are missing", path, "run the stage embed again")
     queries = read_tensor(
         path, "embeddings", [row_of[head, relation] for head, relation in triples[:, :2].tolist()]
     )
