@@ -129,7 +129,7 @@ def _entity_ids(spec: Mapping, raw: Path, used: pa.Array, files: list[_File]) ->
     listed = pc.unique(lines.filter(pc.not_equal(lines, "")))
     missing = used.filter(pc.invert(pc.is_in(used, value_set=listed)))
     if len(missing):
-        what = f"entity {missing[0]} (and {len(missing) - 1} more) is not listed in {spec['entities']}"
+        what = f"{_entities(missing)} not listed in {spec['entities']}"
         raise InputError(
             what, _place_of(missing[0].as_py(), files), "list it, or set `entities_from: triples`"
         )
@@ -154,7 +154,7 @@ def _entity_frame(
     description, from_description = assign(ids, descriptions)
     without = ids.filter(pc.and_(pc.equal(name, ""), pc.equal(description, "")))
     if len(without):
-        what = f"entity {without[0]} (and {len(without) - 1} more) has neither name nor description"
+        what = f"{_entities(without)} without name and description"
         remedy = "add a text, or end the entry's `names` with `from_ids: true`"
         raise InputError(what, _place_of(without[0].as_py(), files), remedy)
     problems = {
@@ -199,13 +199,17 @@ def _tables(sources: list | None, raw: Path, ids: pa.Array, files: list[_File], 
     return [*tables, from_ids(ids)] if sources is None else tables
 
 
+def _entities(ids: pa.Array) -> str:
+    return f"entity {ids[0]} is" if len(ids) == 1 else f"entity {ids[0]} and {len(ids) - 1} more are"
+
+
 def _place_of(id: str, files: list[_File]) -> str:
     """file:line of the first triple that mentions an entity or a relation."""
     for file in files:
-        for column in (file.triples.head, file.triples.relation, file.triples.tail):
-            row = pc.index(column.cast(TEXT), id).as_py()
-            if row >= 0:
-                return f"{file.name}:{file.triples.line[row]}"
+        columns = (file.triples.head, file.triples.relation, file.triples.tail)
+        rows = [row for column in columns if (row := pc.index(column.cast(TEXT), id).as_py()) >= 0]
+        if rows:
+            return f"{file.name}:{file.triples.line[min(rows)]}"
     return "entities"
 
 

@@ -137,9 +137,13 @@ def _place(origin: Path, source: _Source, target: Path) -> None:
         opener = _COMPRESSED[suffix] if suffix in _COMPRESSED and target.suffix != suffix else open
         with opener(origin, "rb") as stream, open(target, "wb") as sink:
             shutil.copyfileobj(stream, sink, 1 << 20)
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError("there is no such file") from None
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError("there is no such file" if not origin.is_file() else str(error.strerror)) from None
     except _DAMAGE as error:
+        raise InputError(f"damaged or cut short ({error})") from None
+    except OSError as error:
+        if error.errno is not None:  # bz2's own complaints have none
+            raise
         raise InputError(f"damaged or cut short ({error})") from None
 
 

@@ -1,0 +1,110 @@
+"""Small graphs written to disk, entries that name them, and a web server on this machine alone."""
+
+import http.server
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kglm.kg.build import graph
+from kglm.kg.graph import Graph
+from kglm.kg.sources import fetch
+
+REPOSITORY = Path(__file__).parents[2]
+TRAIN = "a\tlikes\tb\nb\tlikes\tc\nc\tlikes\ta\n"
+THREE = {"train.tsv": TRAIN, "valid.tsv": "a\tlikes\tc\n", "test.tsv": "b\tlikes\ta\n"}
+
+
+@pytest.fixture
+def build(tmp_path):
+    """build(files, **entry) fetches and builds an own graph out of literal files, in tmp_path/out."""
+
+    def build(files: dict[str, str | bytes] | None = None, **entry) -> Graph:
+        sources = {}
+        for name, content in (THREE | (files or {})).items():
+            path = tmp_path / "own" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            sources[name] = str(path)
+        splits = {"train": "train.tsv", "valid": "valid.tsv", "test": "test.tsv"}
+        spec = {"name": "own", "files": sources, "splits": splits} | entry
+        fetch(spec, tmp_path / "out" / "raw")
+        graph(spec, tmp_path / "out" / "raw", tmp_path / "out")
+        return Graph.read(tmp_path / "out")
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def entries() -> dict:
+    """The configuration's datasets and corpora, each with its name, as the stages get them."""
+    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text("utf-8"))
+    return {
+        kind: {key: {"name": key} | entry for key, entry in config[kind].items()}
+        for kind in ("datasets", "corpora")
+    }
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    if not os.environ.get("KGLM_MIRROR"):
+        pytest.skip("KGLM_MIRROR names no folder with the benchmark files")
+    return Path(os.environ["KGLM_MIRROR"])
+
+
+class Server:
+    """Serves `content` by path; `cut` breaks each answer after so many bytes, `moved` redirects."""
+
+    def __init__(self):
+        self.content: dict[str, bytes] = {}
+        self.moved: dict[str, str] = {}
+        self.cut: int | None = None
+        self.ranges = True
+        self.requests: list[tuple[str, str | None]] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.answer(self)
+
+            def log_message(self, *arguments):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def answer(self, handler) -> None:
+        path = handler.path.partition("?")[0]
+        self.requests.append((path, handler.headers.get("Range")))
+        if path in self.moved:
+            handler.send_response(302)
+            handler.send_header("Location", self.moved[path])
+            handler.end_headers()
+            return
+        if path not in self.content:
+            handler.send_error(404)
+            return
+        body, start = self.content[path], 0
+        if self.ranges and handler.headers.get("Range"):
+            start = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(body) - start))
+        handler.send_header("ETag", '"one"')
+        handler.end_headers()
+        end = len(body) if self.cut is None else start + self.cut
+        handler.wfile.write(body[start:end])
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr("kglm.kg.download.PAUSE", 0.0)
+    server = Server()
+    yield server
+    server.close()

@@ -1,0 +1,314 @@
+"""Every source, and everything that can be wrong with one. The only server is on this machine."""
+
+import bz2
+import errno
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from kglm.errors import InputError
+from kglm.kg.download import download, shown
+from kglm.kg.sources import fetch
+
+CONTENT = b"a\tr\tb\n" * 1000
+SUM = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def no_mirror(monkeypatch):
+    monkeypatch.delenv("KGLM_MIRROR", raising=False)
+
+
+def entry(file, **more):
+    return {"name": "own", "format": "lines", "files": {"t.tsv": file}} | more
+
+
+def fetched(tmp_path, spec):
+    fetch(spec, tmp_path / "raw")
+    assert (tmp_path / "raw" / "t.tsv").read_bytes() == CONTENT
+    assert {path.name for path in tmp_path.joinpath("raw").iterdir()} == {"t.tsv", "sources.json"}
+    return json.loads((tmp_path / "raw" / "sources.json").read_text())["t.tsv"]
+
+
+def refused(tmp_path, spec):
+    """The one line of the refusal, after which nothing is left."""
+    before = set(tmp_path.iterdir())
+    with pytest.raises(InputError) as error:
+        fetch(spec, tmp_path / "raw")
+    assert set(tmp_path.iterdir()) == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def mirrored(tmp_path, name, content, folder="own"):
+    path = tmp_path / "mirror" / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(tmp_path / "mirror")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [("", bytes), (".xz", lzma.compress), (".gz", gzip.compress), (".bz2", bz2.compress)]
+)
+def test_mirror(tmp_path, suffix, pack, monkeypatch):
+    mirror = mirrored(tmp_path, f"t.tsv{suffix}", pack(CONTENT))
+    record = fetched(tmp_path, entry({"sha256": SUM}, mirror=mirror))
+    assert record == {
+        "source": "mirror",
+        "location": f"own/t.tsv{suffix}",
+        "bytes": len(CONTENT),
+        "sha256": SUM,
+        "sha256_was_known": True,
+    }
+    monkeypatch.setenv("KGLM_MIRROR", mirror)
+    assert fetched(tmp_path, entry({"sha256": SUM}))["source"] == "mirror"
+
+
+def test_mirror_folders(tmp_path):
+    mirror = mirrored(tmp_path, "t.tsv", CONTENT, "wikitext/wikitext-103")
+    fetched(tmp_path, entry({"sha256": SUM}, mirror=mirror, mirror_folder="wikitext/wikitext-103"))
+    fetched(tmp_path, entry({"sha256": SUM, "mirror_folder": "wikitext/wikitext-103"}, mirror=mirror))
+
+
+def test_a_local_path_needs_no_sum(tmp_path):
+    (tmp_path / "mine.tsv").write_bytes(CONTENT)
+    record = fetched(tmp_path, entry(str(tmp_path / "mine.tsv")))
+    assert (record["sha256"], record["sha256_was_known"]) == (SUM, False)
+
+
+def test_a_file_in_a_package_that_is_not_imported(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "somepackage"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "data").mkdir()
+    (package / "data" / "t.tsv").write_bytes(CONTENT)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    assert fetched(tmp_path, entry({"package": "somepackage/data/t.tsv"}))["source"] == "package"
+    assert "somepackage" not in sys.modules
+    assert "no such file" in refused(tmp_path, entry({"package": "nopackage/t.tsv"}))
+
+
+def test_mirror_comes_first_and_a_wrong_one_is_passed_over_aloud(tmp_path, server, capsys):
+    server.content = {"/t.tsv": CONTENT}
+    spec = entry({"sha256": SUM, "url": f"{server.address}/t.tsv"})
+    assert fetched(tmp_path, spec | {"mirror": mirrored(tmp_path, "t.tsv", CONTENT)})["source"] == "mirror"
+    assert not server.requests
+    mirrored(tmp_path, "t.tsv", b"other")
+    assert fetched(tmp_path, spec | {"mirror": str(tmp_path / "mirror")})["source"] == "url"
+    assert f"expected {SUM}; another source served" in capsys.readouterr().err
+
+
+def test_a_wrong_sum_names_file_and_sums(tmp_path):
+    found = hashlib.sha256(b"other").hexdigest()
+    message = refused(tmp_path, entry({"sha256": SUM}, mirror=mirrored(tmp_path, "t.tsv", b"other")))
+    assert message.startswith("own/t.tsv: ")
+    assert f"sha256 {found}, expected {SUM}" in message
+
+
+def test_several_contents_may_do(tmp_path):
+    mirror = mirrored(tmp_path, "t.tsv", CONTENT)
+    fetched(tmp_path, entry({"sha256": ["0" * 64, SUM]}, mirror=mirror))
+
+
+def test_no_source_at_all(tmp_path):
+    assert "none is named" in refused(tmp_path, entry({"sha256": SUM}))
+    assert "no such file" in refused(tmp_path, entry(str(tmp_path / "absent.tsv")))
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, gzip.compress, bz2.compress])
+def test_a_truncated_compressed_file(tmp_path, pack):
+    suffix = {lzma.compress: ".xz", gzip.compress: ".gz", bz2.compress: ".bz2"}[pack]
+    mirror = mirrored(tmp_path, f"t.tsv{suffix}", pack(os.urandom(9999))[:5000])
+    assert "damaged or cut short" in refused(tmp_path, entry({}, mirror=mirror))
+    mirrored(tmp_path, f"t.tsv{suffix}", b"not compressed at all")
+    refused(tmp_path, entry({"sha256": SUM}, mirror=mirror))
+
+
+def test_download(tmp_path, server):
+    server.content = {"/data/t.tsv": CONTENT}
+    address = f"{server.address}/data/t.tsv?token=secret"
+    record = fetched(tmp_path, entry({"sha256": SUM, "url": address}))
+    assert record["location"] == f"{server.address}/data/t.tsv"
+    assert fetched(tmp_path, entry({"sha256": SUM}, base_url=f"{server.address}/data/"))["source"] == "url"
+
+
+def test_a_broken_download_is_taken_up_where_it_broke(tmp_path, server):
+    server.content, server.cut = {"/t.tsv": CONTENT}, 2500
+    fetched(tmp_path, entry({"sha256": SUM, "url": f"{server.address}/t.tsv"}))
+    assert [wanted for _, wanted in server.requests] == [None, "bytes=2500-", "bytes=5000-"]
+
+
+def test_a_server_without_ranges_is_asked_again(tmp_path, server):
+    server.content, server.ranges = {"/t.tsv": CONTENT}, False
+    answer, tries = server.answer, []
+
+    def first_cut(handler):
+        tries.append(1)
+        server.cut = 100 if len(tries) == 1 else None
+        answer(handler)
+
+    server.answer = first_cut
+    fetched(tmp_path, entry({"sha256": SUM, "url": f"{server.address}/t.tsv"}))
+    assert len(tries) == 2
+
+
+def test_a_truncated_download_is_refused_even_without_a_sum(tmp_path, server):
+    server.content, server.cut = {"/t.tsv": CONTENT}, 10
+    message = refused(tmp_path, entry({"url": f"{server.address}/t.tsv"}))
+    assert "cut short, 5950 bytes are missing" in message
+    assert len(server.requests) == 5
+
+
+def test_addresses_are_tried_in_order(tmp_path, server):
+    server.content = {"/b/t.tsv": CONTENT}
+    spec = entry({"sha256": SUM, "url": [f"{server.address}/a/t.tsv", f"{server.address}/b/t.tsv"]})
+    fetched(tmp_path, spec)
+    assert len(server.requests) == 2  # a 404 is not asked for twice
+    message = refused(tmp_path, entry({"url": f"{server.address}/a/t.tsv?token=secret"}))
+    assert "404" in message
+    assert "secret" not in message
+
+
+def test_only_https_and_no_way_down_to_http(tmp_path, server):
+    for address in ("http://example.org/t.tsv", "file:///etc/passwd", "ftp://example.org/t"):
+        with pytest.raises(InputError, match="is no https address"):
+            download(address, tmp_path / "t")
+    server.moved = {"/t.tsv": "http://example.org/t.tsv?token=secret"}
+    with pytest.raises(InputError, match="is no https address") as error:
+        download(f"{server.address}/t.tsv", tmp_path / "t")
+    assert "secret" not in str(error.value)
+    server.moved, server.content = {"/t.tsv": f"{server.address}/u.tsv"}, {"/u.tsv": CONTENT}
+    download(f"{server.address}/t.tsv", tmp_path / "t")
+    assert (tmp_path / "t").read_bytes() == CONTENT
+
+
+def test_nobody_listens(tmp_path, server):
+    server.close()
+    assert "download failed" in refused(tmp_path, entry({"url": f"{server.address}/t.tsv"}))
+
+
+def test_what_is_shown_of_an_address():
+    assert shown("https://user:pass@x.org:8/a/b?token=1#c") == "https://x.org:8/a/b"
+    assert shown("mirror/file.tsv") == "mirror/file.tsv"
+
+
+def tar(members, mode="w:gz"):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+            else:
+                info.type, info.linkname = content
+                archive.addfile(info)
+    return stream.getvalue()
+
+
+def test_an_archive_is_fetched_once_for_all_its_members(tmp_path, server):
+    content = tar({"x/one.tsv": CONTENT, "./x/two.tsv": b"two", "x/other": b"not asked for"})
+    server.content = {"/a.tar.gz": content}
+    url = {"url": f"{server.address}/a.tar.gz", "sha256": hashlib.sha256(content).hexdigest()}
+    files = {name: {"url": [url | {"member": f"x/{name}"}]} for name in ("one.tsv", "two.tsv")}
+    fetch(entry({}) | {"files": files}, tmp_path / "raw")
+    assert (tmp_path / "raw" / "one.tsv").read_bytes() == CONTENT
+    assert (tmp_path / "raw" / "two.tsv").read_bytes() == b"two"
+    assert len(server.requests) == 1
+    assert not (tmp_path / "raw" / "other").exists()
+
+
+def test_an_archive_with_a_wrong_sum_is_not_opened(tmp_path, server):
+    server.content = {"/a.tar.gz": tar({"t.tsv": CONTENT})}
+    url = [{"url": f"{server.address}/a.tar.gz", "member": "t.tsv", "sha256": SUM}]
+    assert f"the archive has sha256 {hashlib.sha256(server.content['/a.tar.gz']).hexdigest()}" in refused(
+        tmp_path, entry({"url": url})
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"../t.tsv": CONTENT, "t.tsv": CONTENT}, "'../t.tsv' climbs out"),
+        ({"/etc/t.tsv": CONTENT, "t.tsv": CONTENT}, "'/etc/t.tsv' climbs out"),
+        ({"a/../../t.tsv": CONTENT, "t.tsv": CONTENT}, "climbs out"),
+        ({"t.tsv": (tarfile.SYMTYPE, "/etc/passwd")}, "climbs out"),
+        ({"a/t": (tarfile.SYMTYPE, "../../x"), "t.tsv": CONTENT}, "climbs out"),
+        ({"t.tsv": (tarfile.LNKTYPE, "../x")}, "climbs out"),
+        ({"u": CONTENT, "t.tsv": (tarfile.SYMTYPE, "u")}, "is no plain file"),
+        ({"t.tsv": (tarfile.FIFOTYPE, "")}, "is no plain file"),
+        ({"u.tsv": CONTENT}, "has no member t.tsv"),
+    ],
+)
+def test_members_that_climb_or_are_no_files(tmp_path, members, message):
+    (tmp_path / "a.tar.gz").write_bytes(tar(members))
+    assert message in refused(tmp_path, entry({"path": str(tmp_path / "a.tar.gz"), "member": "t.tsv"}))
+
+
+def test_a_member_that_the_entry_names_badly(tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(tar({"t.tsv": CONTENT}))
+    spec = entry({"path": str(tmp_path / "a.tar.gz"), "member": "../t.tsv"})
+    assert "climbs out" in refused(tmp_path, spec)
+
+
+def test_a_truncated_archive(tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(tar({"t.tsv": os.urandom(9999)})[:5000])
+    spec = entry({"path": str(tmp_path / "a.tar.gz"), "member": "t.tsv"})
+    assert "damaged or cut short" in refused(tmp_path, spec)
+
+
+def test_zip(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/t.tsv", CONTENT)
+    fetched(tmp_path, entry({"path": str(path), "member": "x/t.tsv", "sha256": SUM}))
+    assert "has no member y" in refused(tmp_path, entry({"path": str(path), "member": "y"}))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../evil", b"")
+    assert "'../evil' climbs out" in refused(tmp_path, entry({"path": str(path), "member": "x/t.tsv"}))
+    path.write_bytes(b"no archive")
+    assert "damaged or cut short" in refused(tmp_path, entry({"path": str(path), "member": "x/t.tsv"}))
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    mirror = mirrored(tmp_path, "t.tsv", CONTENT)
+    monkeypatch.setattr("kglm.kg.sources.shutil.copyfileobj", full)
+    assert "the disk is full" in refused(tmp_path, entry({"sha256": SUM}, mirror=mirror))
+
+
+def test_a_disk_that_fills_up_while_downloading(server):
+    """On a file system that is really full, where there is one."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    server.content = {"/t.tsv": CONTENT}
+    with pytest.raises(OSError, match="No space left"):
+        download(f"{server.address}/t.tsv", _DevFull("/dev/full"))
+
+
+class _DevFull(type(__import__("pathlib").Path())):
+    def unlink(self, missing_ok=False):
+        raise AssertionError("a full disk is no broken connection")
+
+
+def test_a_failed_fetch_keeps_what_was_there(tmp_path):
+    mirror = mirrored(tmp_path, "t.tsv", CONTENT)
+    fetched(tmp_path, entry({"sha256": SUM}, mirror=mirror))
+    mirrored(tmp_path, "t.tsv", b"other")
+    refused(tmp_path, entry({"sha256": SUM}, mirror=mirror))
+    assert (tmp_path / "raw" / "t.tsv").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["../t.tsv", "a/b", ".hidden", "a b", ""])
+def test_names_that_are_no_plain_names(tmp_path, name):
+    assert "plain name" in refused(tmp_path, entry({}) | {"files": {name: "x"}}) or name == ""
