@@ -75,6 +75,13 @@ def test_by_epoch(model_folder, epochs, corpus_folder, sentences, tmp_path):
     assert result["theorem2"]["temperature_from"] == "option"
 
 
+def test_a_run_that_kept_no_epoch(model_folder, weights_folder, corpus_folder, tmp_path):
+    (tmp_path / "epochs").mkdir()
+    out = tmp_path / "a.json"
+    anisotropy(SPEC, model_folder, weights_folder, corpus_folder, out, epochs=tmp_path / "epochs")
+    assert read_json(out)["epochs"] == []
+
+
 def test_last_layer_alone_fewer_sentences_and_markers(
     model_folder, weights_folder, corpus_folder, sentences, tmp_path
 ):

@@ -43,8 +43,8 @@ def anisotropy(
 ) -> None:
     """Measure sentence-level anisotropy by layer and by epoch, uniformity, alignment and Theorem 2's bound.
 
-    `epochs` holds folders 1 … n of weights; epoch 0 is the base model. With `graph` and `embeddings` the same
-    measures are taken on the graph's entities, and alignment on its pairs.
+    `epochs` holds folders 1 … n of weights, or none; epoch 0 is the base model. With `graph` and `embeddings`
+    the same measures are taken on the graph's entities, and alignment on its pairs.
     """
     options = choose_options(spec, DEFAULTS)
     passages = read_passages(corpus)
@@ -92,6 +92,8 @@ def _encode(
 def _by_epoch(model: Path, epochs: Path, sentences: list[str], options: dict) -> list[dict]:
     """The last layer's anisotropy of the base model and after each epoch kept (Figure 9)."""
     kept = sorted(int(folder.name) for folder in Path(epochs).iterdir() if folder.name.isdecimal())
+    if not kept:
+        return []
     weights = {0: None} | {epoch: Path(epochs) / str(epoch) for epoch in kept}
     return [
         {
