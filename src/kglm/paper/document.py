@@ -1,0 +1,101 @@
+"""One document of all tables and figures, with what was not run and what was done otherwise."""
+
+import os
+import string
+from pathlib import Path
+
+import pandas as pd
+
+from kglm.errors import InputError
+from kglm.files import atomic_file
+from kglm.paper.text import latex
+
+DEVIATIONS = ["paper", "point", "described", "here", "reason"]
+TITLE = "Language models as knowledge-graph embeddings: reported and reproduced"
+
+
+class _Template(string.Template):
+    """Placeholders stand between at signs, since LaTeX needs the dollar."""
+
+    delimiter = "@"
+    pattern = r"@(?:(?P<named>[a-z]+)@|(?P<escaped>@)|(?P<braced>(?!))|(?P<invalid>))"
+
+
+def paper(
+    spec: dict, tables: list[Path], figures: list[Path], out: Path, deviations: Path | None = None
+) -> None:
+    """Write paper.tex, which includes the floats `tables` and `figures` (.tex), in their order.
+
+    A figure with a table of the same name is typeset as that table. What was not run is told by
+    the .csv beside each table. `deviations` is a CSV file with the columns `DEVIATIONS`; the package has one.
+    """
+    figure_names = {Path(path).stem for path in figures}
+    as_table = {Path(path).stem: Path(path) for path in tables if Path(path).stem in figure_names}
+    shown_tables = [Path(path) for path in tables if Path(path).stem not in figure_names]
+    shown_figures = [as_table.get(Path(path).stem, Path(path)) for path in figures]
+    template = _Template(Path(__file__).with_name("paper.tex").read_text("utf-8"))
+    text = template.substitute(
+        title=latex(spec.get("title", TITLE)),
+        scale=latex(spec.get("scale", "of these results")),
+        tables=_inputs(shown_tables, out),
+        figures=_inputs(shown_figures, out),
+        missing=_missing(shown_tables),
+        deviations=_deviations(deviations or Path(__file__).with_name("deviations.csv")),
+    )
+    with atomic_file(out) as temporary:
+        temporary.write_text(text, "utf-8", newline="\n")
+
+
+def _inputs(paths: list[Path], out: Path) -> str:
+    """One \\input a float, by its path relative to the document."""
+    lines = []
+    for path in paths:
+        relative = Path(os.path.relpath(path.with_suffix(".tex"), Path(out).parent)).as_posix()
+        if set(relative) & set(' \\{}%#~$&^"'):
+            raise InputError("LaTeX cannot read a file of this name", path, "choose a plain name")
+        lines.append(rf"\input{{{relative}}}")
+    return "\n".join(lines) or "None were asked for."
+
+
+def _missing(tables: list[Path]) -> str:
+    """The rows of the tables that no run and no data stand behind, by table and dataset."""
+    items = []
+    for path in tables:
+        if not path.with_suffix(".csv").exists():
+            raise InputError("no such file", path.with_suffix(".csv"), "it belongs beside the table's .tex")
+        cells = pd.read_csv(path.with_suffix(".csv"), dtype=str, keep_default_na=False)
+        if "reproduced" not in cells:  # a table of texts
+            continue
+        parts = []
+        for dataset, of in cells.groupby("dataset", sort=False):
+            blank = (of["reproduced"] == "") & (of["run"] == "")
+            empty = blank.groupby(of["row"], sort=False).all()
+            if empty.all():
+                parts.append(f"{dataset}: nothing")
+            elif empty.any():
+                parts.append(f"{dataset}: not {', '.join(empty[empty].index)}")
+        if parts:
+            items.append(rf"\item Table~\ref{{tab:{path.stem}}}. {latex('; '.join(parts))}.")
+    return _itemised(items) or "Every row of every table was run."
+
+
+def _deviations(path: Path) -> str:
+    """The list of deviations, by paper."""
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError("no such file", path) from None
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"not a UTF-8 CSV file ({error})", path) from None
+    if list(rows.columns) != DEVIATIONS:
+        raise InputError(f"has the columns {list(rows.columns)}", path, f"they must be {DEVIATIONS}")
+    items = [
+        rf"\item \textbf{{{latex(row.paper)}, {latex(row.point)}.}} Described: {latex(row.described)}. "
+        rf"Here: {latex(row.here)}. Reason: {latex(row.reason)}."
+        for row in rows.itertuples()
+    ]
+    return _itemised(items) or "None."
+
+
+def _itemised(items: list[str]) -> str:
+    return "\n".join([r"\begin{itemize}", *items, r"\end{itemize}"]) if items else ""

@@ -1,0 +1,52 @@
+"""Figures, each as PDF (the same bytes for the same inputs), PNG and a LaTeX float with its caption."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from kglm.errors import InputError
+from kglm.files import atomic_file
+from kglm.paper import charts
+from kglm.paper.text import latex
+
+# A Figure of its own has no window and no global state: pyplot is never asked for.
+FLOAT = r"""\begin{{figure}}[htbp]
+\centering
+\includegraphics[width={width}\linewidth]{{{path}}}
+\caption{{{caption}}}
+\label{{fig:{name}}}
+\end{{figure}}
+"""
+_KINDS = {
+    "similarity": charts.similarity,
+    "bars": charts.bars,
+    "lines": charts.lines,
+    "cases": charts.cases,
+    "entities": charts.entities,
+}
+
+
+def figure(spec: dict, inputs: list[Path], out: Path) -> None:
+    """Draw the figure `spec` to <out>.pdf, <out>.png and <out>.tex, the float that includes the PDF.
+
+    What is not among `inputs` was not run: it is left out, and the caption says so.
+    """
+    if spec["kind"] not in _KINDS:
+        raise InputError(f"unknown kind of figure {spec['kind']!r}", spec["name"])
+    out = Path(out)
+    with mpl.style.context(Path(__file__).with_name("kglm.mplstyle")):
+        drawn = Figure()
+        facts = _KINDS[spec["kind"]](spec, inputs, drawn)
+        scale = f"Scale: {spec['scale']}." if spec.get("scale") else ""
+        caption = " ".join(filter(None, [spec["caption"], *facts, scale]))
+        # Without these entries the files hold no date; the size of the page is that of the figure.
+        metadata = {"pdf": {"CreationDate": None, "Title": caption}, "png": {"Description": caption}}
+        for ending, about in metadata.items():
+            with atomic_file(out.with_name(f"{out.name}.{ending}")) as temporary:
+                drawn.savefig(temporary, format=ending, metadata=about)
+    width = min(1.0, round(drawn.get_figwidth() / charts.PAGE_WIDTH, 2))
+    path = f"{out.parent.name}/{out.name}.pdf"
+    tex = FLOAT.format(width=width, path=path, caption=latex(caption), name=spec["name"])
+    with atomic_file(out.with_name(f"{out.name}.tex")) as temporary:
+        temporary.write_text(tex, "utf-8", newline="\n")

@@ -1,0 +1,76 @@
+"""Which files a table or a figure is made of, told from its configuration alone.
+
+The workflow asks this before any of them exists, so nothing heavy is imported here.
+"""
+
+from pathlib import Path
+
+from kglm.errors import InputError
+
+
+def run_ids(runs: str | list[str] | None) -> list[str]:
+    """A row's runs: none, one, or one for each seed."""
+    return [runs] if isinstance(runs, str) else list(runs or [])
+
+
+def statistics_file(dataset: str) -> str:
+    """Where the counts of a dataset lie."""
+    return f"data/{dataset}/statistics.json"
+
+
+def run_spec_file(run: str) -> str:
+    """Where the resolved configuration of a run lies."""
+    return f"specs/run/{run}.json"
+
+
+def run_file(run: str, name: str) -> str:
+    """Where a result of a run lies."""
+    return f"runs/{run}/{name}"
+
+
+def table_inputs(spec: dict) -> list[str]:
+    """The files that `kglm.paper.tables.table` reads for this entry, relative to results/<scale>/."""
+    kind = spec["kind"]
+    if kind == "link_prediction":
+        runs = [
+            run for block in spec["blocks"] for ids in block.get("runs", {}).values() for run in run_ids(ids)
+        ]
+        files = ["metrics.json"] + ["perplexity.json"] * ("PPL" in spec["metrics"])
+        paths = [run_file(run, file) for run in runs for file in files]
+    elif kind == "statistics":
+        paths = [statistics_file(row["dataset"]) for row in spec["rows"] if row["measured"]]
+    elif kind == "hyper_parameters":
+        paths = [run_spec_file(block["run"]) for block in spec["blocks"] if "run" in block]
+    else:
+        paths = _text_inputs(spec, "table")
+    return list(dict.fromkeys(paths))
+
+
+def figure_inputs(spec: dict) -> list[str]:
+    """The files that `kglm.paper.figures.figure` reads for this entry, relative to results/<scale>/."""
+    kind = spec["kind"]
+    if kind == "similarity":
+        files = ["similarity.safetensors", "similarity.json"]
+        paths = [run_file(panel["run"], file) for panel in spec["panels"] for file in files]
+    elif kind == "bars":
+        files = [f"{panel['analysis']}.json" for panel in spec["panels"]]
+        paths = [run_file(series["run"], file) for series in spec["series"] for file in files]
+    elif kind == "lines":
+        paths = [run_file(series["run"], "anisotropy.json") for series in spec["series"]]
+    else:
+        paths = _text_inputs(spec, "figure")
+    return list(dict.fromkeys(paths))
+
+
+def _text_inputs(spec: dict, what: str) -> list[str]:
+    if spec["kind"] == "cases":
+        return [run_file(series["run"], "kgqa.json") for series in spec["series"]]
+    if spec["kind"] == "entities":
+        return [run_file(spec["run"], "similarity.json")]
+    raise InputError(f"unknown kind of {what} {spec['kind']!r}", spec.get("name", what))
+
+
+def find(inputs: list[Path], wanted: str) -> Path | None:
+    """The input whose path ends with `wanted` (relative to results/<scale>/); None where there is none."""
+    parts = tuple(wanted.split("/"))
+    return next((Path(path) for path in inputs if Path(path).parts[-len(parts) :] == parts), None)

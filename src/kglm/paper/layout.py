@@ -1,0 +1,180 @@
+"""A table on paper: lines of cells, which become LaTeX (booktabs) or Markdown."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pandas as pd
+
+from kglm.paper.reported import LOWER_IS_BETTER
+from kglm.paper.text import latex, markdown
+
+_DECIMALS = {"fraction": 3, "rank": 1, "percent": 1, "perplexity": 2, "cosine": 2}
+_LINES = ("reported", "reproduced", "interval", "difference")
+
+
+class Line(NamedTuple):
+    """One line of a table: plain texts, "best" or "second" or "" for each, and what the line is.
+
+    A line of text has space above; a block and a section are titles, whose only cell is the title.
+    """
+
+    cells: list[str]
+    marks: list[str]
+    kind: str = "data"  # data, text, block or section
+
+
+class Layout(NamedTuple):
+    """Column titles, the LaTeX column types, and the lines."""
+
+    header: list[str]
+    columns: str
+    lines: list[Line]
+
+
+def number(value: float | str | None, unit: str, signed: bool = False) -> str:
+    """A value as it is printed: by its unit's decimals; empty where there is none, a text as it stands."""
+    if value is None or value != value:
+        return ""
+    if unit == "count":
+        shown = f"{int(value):{'+' if signed else ''},}"
+    elif unit in _DECIMALS:
+        decimals = 2 if unit == "rank" and abs(float(value)) < 10 else _DECIMALS[unit]
+        shown = f"{float(value):{'+' if signed else ''}.{decimals}f}"
+    else:
+        shown = str(value)
+    zero = signed and not shown.strip("+-0.")
+    return (shown.lstrip("+-") if zero else shown).replace("-", "−") if unit != "text" else shown
+
+
+def method_lines(cells: pd.DataFrame, metrics: list[str]) -> Layout:
+    """Rows as stacked lines reported / reproduced / 95 % interval / difference, in blocks and sections."""
+    lines, counted = [], set(cells["unit"]) == {"count"}
+    for block, of_block in cells.groupby("block", sort=False):
+        marks = {} if counted else best_marks(of_block)
+        if block:
+            lines.append(Line([block], [""], "block"))
+        for section, of_section in of_block.groupby("section", sort=False):
+            if section:
+                lines.append(Line([section], [""], "section"))
+            for row, of_row in of_section.groupby("row", sort=False):
+                lines += _row_lines(row, of_row.set_index("metric").loc[metrics], marks)
+    arrows = {metric: f"{metric} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in metrics}
+    header = ["Dataset" if counted else "Method", "", *(metrics if counted else arrows.values())]
+    return Layout(header, "ll" + "r" * len(metrics), lines)
+
+
+def _row_lines(label: str, row: pd.DataFrame, marks: dict) -> list[Line]:
+    shown = {kind: [_shown(cell, kind) for cell in row.to_dict("records")] for kind in _LINES}
+    kinds = [kind for kind in _LINES if any(shown[kind])] or ["reproduced"]
+    places = [(label, row.iloc[0]["paper"], metric) for metric in row.index]
+    names = {"interval": "95 % interval"}
+    return [
+        Line(
+            [label if kind == kinds[0] else "", names.get(kind, kind), *shown[kind]],
+            ["", "", *(marks.get((kind, *place), "") for place in places)],
+        )
+        for kind in kinds
+    ]
+
+
+def _shown(cell: dict, kind: str) -> str:
+    if kind == "interval":
+        low, high = (number(cell[end], cell["unit"]) for end in ("low", "high"))
+        return f"[{low}, {high}]" if low and high else ""
+    if kind == "reported" and cell["unit"] != "count":
+        return cell[kind] or "" if isinstance(cell[kind], str) else ""
+    return number(cell[kind], cell["unit"], signed=kind == "difference")
+
+
+def best_marks(cells: pd.DataFrame) -> dict[tuple, str]:
+    """(line, row, paper, metric) -> best or second, as printed: reported numbers compete within their paper,
+    reproduced ones among themselves. One number alone is not marked, nor is the second of two."""
+    marks = {}
+    for kind, keys in (("reported", ["paper", "metric"]), ("reproduced", ["metric"])):
+        for _, group in cells.groupby(keys, sort=False):
+            records = group.to_dict("records")
+            shown = {(cell["row"], cell["paper"], cell["metric"]): _shown(cell, kind) for cell in records}
+            values = {
+                place: float(text.replace("−", "-").replace(",", "")) for place, text in shown.items() if text
+            }
+            best_first = sorted(set(values.values()), reverse=records[0]["metric"] not in LOWER_IS_BETTER)
+            for name, rank in (("best", 0), ("second", 1)):
+                if len(values) > rank + 1 and len(best_first) > rank:
+                    chosen = [place for place, value in values.items() if value == best_first[rank]]
+                    marks |= {(kind, *place): name for place in chosen}
+    return marks
+
+
+def parameter_lines(cells: pd.DataFrame) -> Layout:
+    """Rows are parameters; each block has a column reported and a column of its run, where there are any."""
+    columns = [
+        (block, kind)
+        for block, of in cells.groupby("block", sort=False)
+        for kind in ("reported", "reproduced")
+        if of[kind].notna().any()
+    ]
+    names = {"reported": "reported", "reproduced": "run"}
+    by_row = {(cell["row"], cell["block"]): cell for cell in cells.to_dict("records")}
+    lines = []
+    for row in cells["row"].unique():
+        values = [number(by_row[row, block][kind], "text") for block, kind in columns]
+        lines.append(Line([row, *values], [""] * (1 + len(values))))
+    return Layout(
+        ["Hyper-parameter", *(f"{block} {names[kind]}" for block, kind in columns)],
+        "l" + "r" * len(columns),
+        lines,
+    )
+
+
+def text_lines(header: list[str], rows: list[list[str]]) -> Layout:
+    """Columns of running text: a narrow first one; of five, the second is the widest."""
+    shares = {5: [0.12, 0.40, 0.13, 0.13, 0.13], 2: [0.16, 0.80]}.get(len(header)) or [
+        0.9 / len(header)
+    ] * len(header)
+    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{share:.3g}\linewidth}}" for share in shares)
+    return Layout(header, columns, [Line(row, [""] * len(row), "text") for row in rows])
+
+
+def to_latex(layout: Layout) -> str:
+    """The tabular environment, by pandas' Styler; needs the packages booktabs and array."""
+    width = len(layout.header)
+    rows = [[_latex_cell(line, i, first=n == 0) for i in range(width)] for n, line in enumerate(layout.lines)]
+    styles = [(line.marks + [""] * width)[:width] for line in layout.lines]
+    commands = {"best": "textbf:--rwrap;", "second": "underline:--rwrap;", "": ""}
+    frame = pd.DataFrame(rows, columns=range(width))
+    css = pd.DataFrame(styles, columns=range(width)).map(commands.get) if rows else frame
+    styler = frame.style.apply(lambda _: css, axis=None).hide(axis="index")
+    styler = styler.format_index(lambda column: latex(layout.header[column]), axis=1)
+    return styler.to_latex(column_format=layout.columns, hrules=True)
+
+
+def _latex_cell(line: Line, column: int, first: bool) -> str:
+    if column >= len(line.cells):
+        return ""
+    text = latex(line.cells[column])
+    if line.kind == "text" and column == 0 and not first:
+        return rf"\addlinespace {text}"
+    if line.kind in ("data", "text"):
+        return text
+    # A title runs over the empty cells to its right; \rlap keeps it from widening its column.
+    space, font = {"block": (r"\midrule ", r"\textbf"), "section": (r"\addlinespace ", r"\emph")}[line.kind]
+    return f"{'' if first else space}\\rlap{{{font}{{{text}}}}}"
+
+
+def to_markdown(layout: Layout) -> str:
+    """The same lines as a Markdown table."""
+    wrap = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
+    titles = {"data": "{}", "text": "{}", "block": "**{}**", "section": "*{}*"}
+    width = len(layout.header)
+
+    def row(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    lines = [row(map(markdown, layout.header)), row(["---"] * width)]
+    for line in layout.lines:
+        shown = [
+            titles[line.kind].format(wrap[mark].format(markdown(cell))) if cell else ""
+            for cell, mark in zip(line.cells, line.marks, strict=True)
+        ]
+        lines.append(row(shown + [""] * (width - len(shown))))
+    return "\n".join(lines) + "\n"

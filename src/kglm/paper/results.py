@@ -1,0 +1,71 @@
+"""What the runs measured: values with their confidence intervals, read from the runs' JSON files."""
+
+import math
+from pathlib import Path
+
+from kglm.errors import InputError
+from kglm.files import read_json
+from kglm.paper.inputs import find, run_file
+
+PERPLEXITIES = ("token_perplexity", "word_perplexity", "byte_perplexity")
+
+
+def run_json(inputs: list[Path], run: str, name: str) -> dict | None:
+    """A result file of a run, None where it is no input; InputError where it belongs to another run."""
+    path = find(inputs, run_file(run, name))
+    if path is None:
+        return None
+    value = read_json(path)
+    if value.get("run") != run:
+        raise InputError(f"belongs to the run {value.get('run')!r}, not {run!r}", path, "run the stage again")
+    return value
+
+
+def measure(inputs: list[Path], run: str, metric: str, spec: dict) -> dict | None:
+    """One metric: value, low, high (None: unknown), version, run, seed, model, dataset; None if not run."""
+    if metric == "PPL":
+        result = run_json(inputs, run, "perplexity.json")
+        measured = result and {"PPL": result[spec.get("perplexity", PERPLEXITIES[0])]}
+    else:
+        result = run_json(inputs, run, "metrics.json")
+        measured = result and _group(result, spec, run)
+    if not result:
+        return None
+    if metric not in measured:
+        raise InputError(f"the run {run} has no {metric}", remedy=f"it has {', '.join(measured)}")
+    low, high = measured.get("confidence", {}).get(metric, (None, None))
+    about = {key: result.get(key) for key in ("run", "seed", "model", "dataset")}
+    version = result.get("evaluation_version")
+    return {"value": measured[metric], "low": low, "high": high, "version": version, **about}
+
+
+def _group(result: dict, spec: dict, run: str) -> dict:
+    split, group = spec.get("split", "test"), spec.get("group", "both")
+    try:
+        return result["metrics"][split][group]
+    except KeyError:
+        raise InputError(f"metrics.json has no group {group!r} in {split!r}", run) from None
+
+
+def over_seeds(measures: list[dict]) -> dict:
+    """One value from runs that differ in their seed: the mean, with Student's 95 % interval of the mean.
+
+    A single run keeps its own interval, the bootstrap over its queries.
+    """
+    if len(measures) == 1:
+        return measures[0]
+    from scipy import stats
+
+    values = [measure["value"] for measure in measures]
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
+    return measures[0] | {"value": mean, "low": mean - half, "high": mean + half}
+
+
+def at(mapping: dict, path: str) -> object:
+    """The value at a dotted path, None where there is none."""
+    value = mapping
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,124 @@
+"""Names and texts as LaTeX and as Markdown: whatever stands in them, they are printed and never obeyed."""
+
+import re
+import unicodedata
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # `\\` at the end of a table row would take these two as its options.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    # Quotation marks join with their neighbours; a word joiner is what keeps two hyphens apart (see `latex`).
+    "'": "{'}",
+    "`": "{`}",
+    "\u2060": "{}",
+    "–": "--",
+    "—": "---",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "…": r"\ldots{}",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≠": r"$\neq$",
+    "→": r"$\rightarrow$",
+    "←": r"$\leftarrow$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "✓": r"$\surd$",
+    "✗": r"$\times$",
+    "∞": r"$\infty$",
+    "⁻": r"$^{-}$",
+    "¹": r"$^{1}$",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "Œ": r"\OE{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+    "\u00a0": "~",
+}
+
+
+def _greek(letter: str) -> str:
+    name = unicodedata.name(letter).split()[-1].replace("LAMDA", "LAMBDA")
+    return rf"$\{name.lower() if letter.islower() else name.title()}$"
+
+
+_LATEX |= {letter: _greek(letter) for letter in "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ"}
+# Combining mark -> the command that sets it over (or under) a letter in any LaTeX font.
+_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+}
+
+
+def _character(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii():
+        return character
+    base, *marks = unicodedata.normalize("NFD", character)
+    if len(marks) == 1 and marks[0] in _ACCENTS and base.isascii() and base.isalpha():
+        dotless = {"i": r"\i", "j": r"\j"}.get(base, base)
+        return rf"\{_ACCENTS[marks[0]]}{{{dotless}}}"
+    # pdfLaTeX's fonts hold no other letters; the code point at least can be looked up.
+    return rf"\texttt{{U+{ord(character):04X}}}"
+
+
+def one_line(text: str) -> str:
+    """The text without control characters, and with single spaces for all white space."""
+    replaced = {"Cc": " ", "Cs": "\ufffd"}  # control characters; halves of characters, which no file can hold
+    shown = (replaced.get(unicodedata.category(character), character) for character in text)
+    return re.sub(r"[ \u2028\u2029]+", " ", "".join(shown)).strip()
+
+
+def latex(text: object) -> str:
+    """Plain text as LaTeX, in ASCII only, safe anywhere in a paragraph, a caption or a table cell."""
+    return "".join(map(_character, re.sub(r"-(?=-)", "-\u2060", one_line(str(text)))))
+
+
+def markdown(text: object) -> str:
+    """Plain text as Markdown (also inside a table), with neither markup nor HTML of its own."""
+    safe = one_line(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", safe)
+
+
+def shorten(text: str, length: int) -> str:
+    """At most `length` characters of a text; what is left out of its middle is marked by […]."""
+    text = one_line(text)
+    if len(text) <= length:
+        return text
+    keep = length - len(" […] ")
+    return f"{text[: keep // 2].rstrip()} […] {text[len(text) - (keep - keep // 2) :].lstrip()}"

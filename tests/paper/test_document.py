@@ -1,0 +1,131 @@
+"""paper.tex and summary.txt, and what a real LaTeX makes of the former."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kglm.errors import InputError
+from kglm.paper.document import DEVIATIONS, paper
+from kglm.paper.figures import figure
+from kglm.paper.inputs import figure_inputs, table_inputs
+from kglm.paper.summary import summary
+from kglm.paper.tables import table
+
+from .conftest import Results
+from .test_figures import SPECS
+from .test_tables import EPOCHS
+from .test_text import NASTY
+
+CASES = {"name": "cases", "kind": "cases", "caption": NASTY, "setting": "zero_shot", "scale": NASTY}
+CASES["series"] = [{"label": NASTY, "run": "ten"}, {"label": "b", "run": "twenty"}]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Tables and figures of two runs; the figure `cases` is also a table."""
+    results = Results(tmp_path_factory.mktemp("results") / "tiny")
+    results.run("ten")
+    results.run("own", model="small", dataset="umls")
+    first = EPOCHS | {"name": "kalm_table_1"}
+    entities = {"name": "who", "kind": "entities", "caption": "Who.", "run": "ten"}
+    for spec in (first, CASES, entities):
+        table(spec, results.paths(table_inputs(spec)), results.root / "tables" / spec["name"])
+    for name in ("triples", "cases", "bars", "layers"):
+        spec = {"name": name, "scale": "tiny", "caption": NASTY} | SPECS[name]
+        figure(spec, results.paths(figure_inputs(spec)), results.root / "figures" / name)
+    return results.root
+
+
+@pytest.fixture
+def made(drawn, tmp_path):
+    """A copy of them: the folder, the floats of the tables and those of the figures."""
+    root = Path(shutil.copytree(drawn, tmp_path / "results" / "tiny"))
+    tables = [root / "tables" / f"{name}.tex" for name in ("kalm_table_1", "cases", "who")]
+    figures = [root / "figures" / f"{name}.tex" for name in ("triples", "cases", "bars", "layers")]
+    return root, tables, figures
+
+
+def test_everything_is_included_once(made):
+    root, tables, figures = made
+    paper({"name": "paper", "scale": "tiny_1"}, tables, figures, root / "paper.tex")
+    text = (root / "paper.tex").read_text("utf-8")
+    included = [line[len(r"\input{") : -1] for line in text.split("\n") if line.startswith(r"\input")]
+    floats = [
+        "tables/kalm_table_1",
+        "tables/who",
+        "figures/triples",
+        "tables/cases",
+        "figures/bars",
+        "figures/layers",
+    ]
+    assert included == [f"{name}.tex" for name in floats]
+    assert r"tiny\_1" in text
+    assert r"Table~\ref{tab:kalm_table_1}. WN18RR: not KaLM (epoch=20), KaLM (epoch=30)." in text
+    assert text.count(r"\item \textbf{KaLM, ") >= 10
+    assert "@" not in text.replace("Hits@", "")
+
+
+def test_deviations_from_a_file(made, tmp_path):
+    root, tables, figures = made
+    path = tmp_path / "deviations.csv"
+    path.write_text(",".join(DEVIATIONS) + "\nLMKE,degree & more,a,b,c_d\n", "utf-8")
+    paper({"name": "paper"}, tables, figures, root / "paper.tex", deviations=path)
+    text = (root / "paper.tex").read_text("utf-8")
+    assert r"\item \textbf{LMKE, degree \& more.} Described: a. Here: b. Reason: c\_d." in text
+    assert "KaLM, evaluation" not in text
+    path.write_text("what\nx\n", "utf-8")
+    with pytest.raises(InputError, match="has the columns"):
+        paper({"name": "paper"}, tables, figures, root / "other.tex", deviations=path)
+    assert not (root / "other.tex").exists()
+
+
+def test_a_table_without_its_csv(made):
+    root, tables, figures = made
+    tables[0].with_suffix(".csv").unlink()
+    with pytest.raises(InputError, match="no such file"):
+        paper({"name": "paper"}, tables, figures, root / "paper.tex")
+
+
+@pytest.mark.latex
+@pytest.mark.skipif(shutil.which("latexmk") is None, reason="no LaTeX is installed")
+def test_it_compiles(made):
+    root, tables, figures = made
+    paper({"name": "paper", "scale": NASTY, "title": NASTY}, tables, figures, root / "paper.tex")
+    command = [
+        "latexmk",
+        "-cd",
+        "-pdf",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        str(root / "paper.tex"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    log = (root / "paper.log").read_text("utf-8", "replace")
+    assert "Missing character" not in log
+    assert "undefined" not in log
+    assert (root / "paper.pdf").stat().st_size > 20_000
+
+
+def test_summary_prints_the_first_table_and_the_places(made, capsys):
+    root, tables, figures = made
+    inputs = [path.with_suffix(".md") for path in tables] + [path.with_suffix(".png") for path in figures]
+    summary([*inputs, root / "paper.tex"], root / "summary.txt")
+    text = (root / "summary.txt").read_text("utf-8")
+    assert capsys.readouterr().out == text
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    assert "WN18RR KaLM (epoch=10) reported 20.1 0.517" in lines
+    assert "WN18RR KaLM (epoch=10) reproduced 20.5 0.500 5.12" in lines
+    assert "WN18RR KaLM (epoch=10) difference +0.40 −0.017" in lines
+    assert "umls mine_1 reproduced 20.5 0.500 5.12" in lines
+    for path in [*inputs, root / "paper.tex"]:
+        assert str(path.with_suffix("")) in text
+    assert max(map(len, text.split("tables ")[0].split("\n"))) < 100
+
+
+def test_summary_without_that_table(made):
+    root, tables, _ = made
+    summary([tables[2]], root / "summary.txt")
+    assert "Table 1" not in (root / "summary.txt").read_text("utf-8")

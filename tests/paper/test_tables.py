@@ -1,0 +1,302 @@
+"""Tables: cells, marks, notes, and the three files."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kglm.errors import InputError
+from kglm.files import atomic_file
+from kglm.paper.inputs import table_inputs
+from kglm.paper.layout import Layout, Line, best_marks, number, to_latex, to_markdown
+from kglm.paper.tables import table
+
+GOLDEN = Path(__file__).with_name("golden_table.tex")
+EPOCHS = {
+    "name": "epochs",
+    "scale": "tiny",
+    "kind": "link_prediction",
+    "paper": "KaLM",
+    "table": "Table 6",
+    "caption": "Epochs & nothing_else.",
+    "model": "llama-2-7b",
+    "metrics": ["MR", "MRR", "PPL"],
+    "rows": [{"label": f"KaLM (epoch={epochs})"} for epochs in (10, 20, 30)],
+    "blocks": [
+        {"dataset": "WN18RR", "runs": {"KaLM (epoch=10)": "ten", "KaLM (epoch=20)": "twenty"}},
+        {
+            "dataset": "umls",
+            "title": "UMLS",
+            "runs": {"KaLM (epoch=10)": "own"},
+            "labels": {"KaLM (epoch=10)": "mine_1"},
+        },
+    ],
+}
+
+
+def make(spec: dict, results) -> tuple[str, pd.DataFrame, str]:
+    out = results.root / "tables" / spec["name"]
+    table(spec, results.paths(table_inputs(spec)), out)
+    return (
+        out.with_suffix(".tex").read_text("utf-8"),
+        pd.read_csv(out.with_suffix(".csv"), dtype={"run": str, "seeds": str}, keep_default_na=True),
+        out.with_suffix(".md").read_text("utf-8"),
+    )
+
+
+@pytest.fixture
+def epochs(results):
+    results.run("ten", mrr=0.5)
+    results.run("twenty", mrr=0.6)
+    results.run("own", mrr=0.9, model="small", dataset="umls")
+    return make(EPOCHS, results)
+
+
+def test_golden(epochs):
+    """Regenerate with KGLM_REGENERATE=1 and look at the difference."""
+    tex, _, _ = epochs
+    if os.environ.get("KGLM_REGENERATE"):
+        with atomic_file(GOLDEN) as temporary:
+            temporary.write_text(tex, "utf-8")
+    assert tex == GOLDEN.read_text("utf-8")
+
+
+def test_csv_has_one_row_a_cell(epochs):
+    _, cells, _ = epochs
+    assert (
+        ",".join(cells.columns)
+        == "table,row,dataset,metric,reported,reproduced,difference,low,high,seeds,run"
+    )
+    assert not cells.duplicated(["row", "dataset", "metric"]).any()
+    cell = cells.set_index(["dataset", "row", "metric"]).loc[("WN18RR", "KaLM (epoch=10)", "MRR")]
+    assert (cell["reported"], cell["reproduced"], cell["low"], cell["high"]) == (0.517, 0.5, 0.48, 0.53)
+    assert cell["difference"] == pytest.approx(0.5 - 0.517)
+    assert (cell["seeds"], cell["run"]) == ("0", "ten")
+
+
+def test_the_difference_is_reproduced_minus_reported(epochs):
+    tex, cells, text = epochs
+    ranks = cells[(cells["metric"] == "MR") & (cells["dataset"] == "WN18RR")].set_index("row")["difference"]
+    assert ranks["KaLM (epoch=10)"] == pytest.approx(20.5 - 20.1)
+    assert "+0.4" in tex
+    assert "$-$0.017" in tex
+    assert "−0.017" in text
+
+
+def test_other_models_and_datasets_get_no_difference(results):
+    results.run("ten", model="small")
+    results.run("own", model="small", dataset="umls")
+    _, cells, text = make(EPOCHS, results)
+    assert cells["difference"].isna().all()
+    assert "WN18RR: run with small, the paper with llama-2-7b" in text
+    assert "UMLS: run with small; the paper has no such block" in text
+
+
+def test_rows_that_were_not_run_are_blank_and_named(epochs):
+    _, cells, text = epochs
+    missing = cells[(cells["row"] == "KaLM (epoch=30)")]
+    assert missing["reproduced"].isna().all()
+    assert missing["run"].isna().all()
+    assert "WN18RR, not run: KaLM (epoch=30)." in text
+    assert "KaLM (epoch=20), " not in text
+
+
+def test_a_run_without_results_is_not_run(results):
+    results.run("twenty")
+    _, cells, text = make(EPOCHS, results)
+    assert "WN18RR, not run: KaLM (epoch=10), KaLM (epoch=30)." in text
+    assert "UMLS: nothing was run on it at this scale." in text
+    assert len(cells[cells["dataset"] == "umls"]) == 3
+
+
+def test_several_seeds_give_mean_and_student_interval(results):
+    from scipy import stats
+
+    values = [0.5, 0.6, 0.55]
+    for seed, value in enumerate(values):
+        results.run(f"s{seed}", mrr=value, seed=seed)
+    spec = EPOCHS | {"blocks": [{"dataset": "WN18RR", "runs": {"KaLM (epoch=10)": ["s0", "s1", "s2"]}}]}
+    _, cells, text = make(spec, results)
+    cell = cells[(cells["metric"] == "MRR") & cells["run"].notna()].iloc[0]
+    low, high = stats.t.interval(0.95, 2, loc=0.55, scale=stats.sem(values))
+    assert cell["reproduced"] == pytest.approx(0.55)
+    assert (cell["low"], cell["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert (cell["seeds"], cell["run"]) == ("0 1 2", "s0 s1 s2")
+    assert "Student's over seeds" in text
+
+
+def test_mixed_evaluation_versions_are_refused(results):
+    results.run("ten")
+    about = results.run("twenty")
+    both = {"MR": 1.0, "MRR": 1.0}
+    results.write(
+        "runs/twenty/metrics.json", about | {"evaluation_version": 2, "metrics": {"test": {"both": both}}}
+    )
+    with pytest.raises(InputError, match="mixes the evaluation versions"):
+        make(EPOCHS, results)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"blocks": [{"dataset": "umls", "runs": {"KaLM (epoch=10)": "ten"}}]}, "ran on WN18RR, not on umls"),
+        ({"blocks": [{"dataset": "WN18RR", "runs": {"KaLM": "ten"}}]}, "runs name the row 'KaLM'"),
+        ({"rows": [{"label": "a"}, {"label": "a"}]}, "two rows have the same label"),
+        ({"metrics": ["Hits@3", "Hits@7"]}, "the run ten has no Hits@7"),
+        ({"group": "degree/9"}, "metrics.json has no group 'degree/9'"),
+    ],
+)
+def test_a_table_that_does_not_fit_its_runs(results, change, complaint):
+    results.run("ten")
+    with pytest.raises(InputError) as error:
+        make(EPOCHS | change, results)
+    assert complaint in str(error.value)
+    assert not (results.root / "tables").exists()
+
+
+def test_results_of_another_run_are_refused(results):
+    results.run("ten")
+    moved = results.root / "runs" / "ten"
+    moved.rename(results.root / "runs" / "twenty")
+    with pytest.raises(InputError, match="belongs to the run 'ten'"):
+        make(EPOCHS, results)
+
+
+def cells_of(metric: str, values: list[str | None], kind: str = "reported", papers: str = "") -> pd.DataFrame:
+    common = {"metric": metric, "unit": "fraction", "reported": None, "reproduced": None}
+    rows = [
+        common | {"row": f"r{i}", "paper": papers[i : i + 1] or "p", kind: value}
+        for i, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "best", "second"),
+    [
+        ("MRR", ["0.1", "0.3", "0.2"], {"r1"}, {"r2"}),
+        ("MR", ["10", "30", "20"], {"r0"}, {"r2"}),
+        ("MRR", ["0.3", "0.3", "0.2", None], {"r0", "r1"}, {"r2"}),
+        ("MRR", ["0.1", "0.3"], {"r1"}, set()),
+        ("MRR", ["0.3", None], set(), set()),
+        ("MRR", ["0.3", "0.3", "0.3"], {"r0", "r1", "r2"}, set()),
+    ],
+)
+def test_best_and_second(metric, values, best, second):
+    marks = best_marks(cells_of(metric, values))
+    assert {place[1] for place, mark in marks.items() if mark == "best"} == best
+    assert {place[1] for place, mark in marks.items() if mark == "second"} == second
+
+
+def test_reported_numbers_compete_within_their_paper_only():
+    marks = best_marks(cells_of("MRR", ["0.1", "0.2", "0.8", "0.9"], papers="aabb"))
+    assert {place[1] for place in marks} == {"r1", "r3"}
+
+
+def test_marks_go_by_what_is_printed():
+    marks = best_marks(cells_of("MRR", [0.50001, 0.50002, 0.4], kind="reproduced"))
+    assert {place[1]: mark for place, mark in marks.items()} == {"r0": "best", "r1": "best", "r2": "second"}
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "signed", "shown"),
+    [
+        (0.12345, "fraction", False, "0.123"),
+        (-0.0001, "fraction", True, "0.000"),
+        (0.25, "fraction", True, "+0.250"),
+        (15969.04, "rank", False, "15969.0"),
+        (1.987, "rank", False, "1.99"),
+        (-4.6, "rank", True, "−4.60"),
+        (272115, "count", False, "272,115"),
+        (-1200, "count", True, "−1,200"),
+        (float("nan"), "fraction", False, ""),
+        (None, "rank", True, ""),
+        ("att-ffn", "text", False, "att-ffn"),
+    ],
+)
+def test_numbers_as_printed(value, unit, signed, shown):
+    assert number(value, unit, signed) == shown
+
+
+@given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=4))
+def test_any_text_keeps_the_shape_of_the_table(rows):
+    layout = Layout(["a | b", "c & d"], "ll", [Line(list(row), ["", "best"]) for row in rows])
+    lines = to_latex(layout).rstrip("\n").split("\n")
+    assert len(lines) == 6 + len(rows)
+    assert all(line.replace(r"\&", "").count("&") == 1 and line.endswith(r" \\") for line in lines[4:-2])
+    marked = to_markdown(layout).rstrip("\n").split("\n")
+    assert len(marked) == 2 + len(rows)
+    assert all(line.replace("\\\\", "").replace("\\|", "").count("|") == 3 for line in marked)
+
+
+def test_statistics(results):
+    results.write("data/WN18RR/statistics.json", {"n": {"entities": 40943}, "train": 86834})
+    spec = {
+        "name": "statistics",
+        "kind": "statistics",
+        "paper": "KaLM",
+        "table": "Table 2",
+        "caption": "Counts.",
+        "metrics": ["entities", "train"],
+        "fields": {"entities": "n.entities", "train": "train"},
+        "rows": [{"dataset": "WN18RR", "measured": True}, {"dataset": "FB15k-237", "measured": False}],
+    }
+    tex, cells, text = make(spec, results)
+    assert list(cells["difference"].dropna()) == [0, -1]
+    assert "WN18RR & reported & 40,943 & 86,835" in tex
+    assert "difference & 0 & $-$1" in tex
+    assert "Not counted at this scale: FB15k-237." in text
+    with pytest.raises(InputError, match=r"n\.nothing is no whole number"):
+        make(spec | {"fields": {"entities": "n.nothing", "train": "train"}}, results)
+
+
+def test_hyper_parameters(results):
+    results.write(
+        "specs/run/mine.json",
+        {
+            "parameters": {"lora_modules": "ffn", "lora_alpha": 16},
+            "training": {"learning_rate": 0.001, "precision": "bf16"},
+        },
+    )
+    spec = {
+        "name": "parameters",
+        "kind": "hyper_parameters",
+        "paper": "KaLM",
+        "table": "Table 3",
+        "caption": "Parameters.",
+        "rows": [
+            {"metric": "lora-module", "field": "parameters.lora_modules"},
+            {"metric": "lora-alpha", "field": "parameters.lora_alpha"},
+            {"metric": "learning-rate", "field": "training.learning_rate"},
+            {"metric": "bf16", "field": "training.precision", "equals": "bf16"},
+            {"metric": "optimizer"},
+        ],
+        "blocks": [{"dataset": "WN18RR", "run": "mine"}, {"dataset": "FB15k-237"}],
+    }
+    tex, cells, text = make(spec, results)
+    assert "learning-rate & 1e-4 & 0.001 & 1e-4" in tex
+    assert "bf16 & True & True & True" in tex
+    assert cells.set_index(["dataset", "row"]).loc[
+        ("WN18RR", "learning-rate"), "difference"
+    ] == pytest.approx(0.0009)
+    assert "WN18RR, not as in the paper: learning-rate." in text
+    assert "Not run at this scale: FB15k-237." in text
+    assert "fixed in the code: optimizer." in text
+
+
+def test_cases_and_entities(results):
+    results.run("ten")
+    series = [{"label": "first", "run": "ten"}, {"label": "second", "run": "twenty"}]
+    spec = {"name": "cases", "kind": "cases", "caption": "Cases.", "setting": "zero_shot", "series": series}
+    tex, cells, text = make(spec, results)
+    assert list(cells.columns) == ["Task", "Prompt", "Expected", "first", "second"]
+    assert len(cells) == 4
+    assert cells["first"].str.endswith("✓").sum() == 3
+    assert "Not run: second." in text
+    assert r"\textbackslash{}\& d $\surd$" in tex
+    tex, cells, _ = make({"name": "who", "kind": "entities", "caption": "Who.", "run": "ten"}, results)
+    assert list(cells["Entity"]) == ["e0", "e1", "e2"]
+    assert r"100 \% of \$x\_\{1\}\$ \# \textbackslash{}end\{table\}" in tex

@@ -1,0 +1,76 @@
+"""Escaping: any text is printed and never obeyed."""
+
+import re
+import unicodedata
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kglm.paper.text import latex, markdown, one_line, shorten
+
+NASTY = (
+    r"\input{x} & 50 % of $x_{1}^2$ #1 ~ <b>|</b> --- ''`` [] * \\[2pt]" + " é İ ł ß λ Ω 中 😀 \u202e\u0301"
+)
+# What LaTeX makes of a character that is escaped; without it nothing of TeX's syntax may be left.
+COMMANDS = re.compile(
+    r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|ldots|ss|ae|AE|oe|OE|o|O|l|L)\{\}"
+    r"|\\[{}$&#%_]"
+    r"|\\[`'^~=.u\"rHvc]\{(?:[A-Za-z]|\\[ij])\}"
+    r"|\\texttt\{U\+[0-9A-F]{4,6}\}"
+    r"|\$(?:\\[A-Za-z]+|-|\^\{[-1]\})\$"
+    r"|\{['`\[\]*]?\}"
+)
+
+
+@given(st.text())
+@example(NASTY)
+@example("\ud800")
+def test_latex_holds_nothing_that_is_obeyed(text):
+    escaped = latex(text)
+    assert escaped.isascii()
+    assert not set(COMMANDS.sub("", escaped)) & set("\\{}$&#%_^<>|[]*\n\r\t")
+    assert "--" not in latex(text.replace("–", "").replace("—", ""))
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=126, min_codepoint=33)))
+def test_latex_escapes_one_by_one(text):
+    """No character is lost and none is joined to its neighbour: equal escapes come from equal texts."""
+    assert latex(text).replace("{}-", "-") == "".join(map(latex, text)).replace("{}-", "-")
+    assert (latex(text) == "") == (text == "")
+
+
+def test_letters_beyond_ascii():
+    assert latex("Gödel, Čapek, İstanbul, naïve") == r"G\"{o}del, \v{C}apek, \.{I}stanbul, na\"{\i}ve"
+    assert latex("λ → Ω, 5 − 3, x⁻¹") == r"$\lambda$ $\rightarrow$ $\Omega$, 5 $-$ 3, x$^{-}$$^{1}$"
+    assert latex("中") == r"\texttt{U+4E2D}"
+    assert latex("a--b") == "a-{}-b"
+
+
+@given(st.text())
+@example("a|b\n<script>*_`[x](y)")
+def test_markdown_stays_in_its_cell(text):
+    escaped = markdown(text)
+    assert "\n" not in escaped
+    assert "<" not in escaped
+    assert ">" not in escaped
+    assert not re.search(r"(?<!\\)(?:\\\\)*[|`*_\[\]]", escaped)
+
+
+@given(st.text())
+def test_one_line_can_be_written(text):
+    line = one_line(text)
+    line.encode("utf-8")
+    assert not any(unicodedata.category(character) == "Cc" for character in line)
+    assert len(line.splitlines()) <= 1
+
+
+@given(st.text(), st.integers(20, 80))
+def test_shorten_keeps_both_ends(text, length):
+    short, whole = shorten(text, length), one_line(text)
+    assert len(short) <= length
+    if len(whole) <= length:
+        assert short == whole
+    else:
+        first, last = short.split(" […] ")[0], short.split(" […] ")[-1]
+        assert whole.startswith(first)
+        assert whole.endswith(last)
