@@ -81,7 +81,10 @@ def test_cases_are_those_named_with_prompt_answer_and_verdict(
         relation = "lies on"
         assert case["triple"] == ["Hamburg", relation, "Elbe Canal"]
         assert case["prompt"].count("### Instruction:") == (4 if case["setting"] == "few_shot" else 1)
+        assert case["question"].split(": ")[-1] in case["prompt"]
         assert case["correct"] is False
+    triple_completion = "Given the head entity and relation, write a tail entity that completes the triple"
+    assert result["cases"][2]["question"] == f"{triple_completion}: Hamburg, port, lies on"
     expected = [case["expected"] for case in result["cases"]][::2]
     assert expected == ["Hamburg", "Elbe Canal", "lies on", "Yes, this is true"]
 

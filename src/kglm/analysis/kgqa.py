@@ -159,6 +159,7 @@ def _case(
         "triple": [wording.names[head], wording.relations[relation], wording.names[tail]],
         "task": question.task,
         "setting": setting,
+        "question": question.text,
         "prompt": prompt,
         "answer": answer.strip(),
         "expected": question.expected,

@@ -33,6 +33,11 @@ class Question:
     accepted: frozenset[str]
 
     @property
+    def text(self) -> str:
+        """What is asked, without the template."""
+        return f"{self.instruction}: {self.input}" if self.input else self.instruction
+
+    @property
     def prompt(self) -> str:
         return prompt(self.instruction, self.input)
 
