@@ -95,6 +95,17 @@ def test_other_models_and_datasets_get_no_difference(results):
     assert "UMLS: run with small; the paper has no such block" in text
 
 
+def test_a_row_may_have_another_base_model_in_the_paper(results):
+    results.run("ten", mrr=0.5, model="llama-3-8b")
+    row = {"label": "KaLM (Llama-3-8B)", "paper": "KaLM (COLING 2025)", "table": "link prediction"}
+    blocks = [{"dataset": "WN18RR", "runs": {row["label"]: "ten"}}]
+    for model, difference in (({"model": "llama-3-8b"}, 0.5 - 0.613), ({}, float("nan"))):
+        _, cells, text = make(EPOCHS | {"rows": [row | model], "blocks": blocks}, results)
+        found = cells.set_index("metric").loc["MRR", "difference"]
+        assert found == pytest.approx(difference, nan_ok=True)
+        assert ("no difference" in text) == (not model)
+
+
 def test_rows_that_were_not_run_are_blank_and_named(epochs):
     _, cells, text = epochs
     missing = cells[(cells["row"] == "KaLM (epoch=30)")]

@@ -27,7 +27,7 @@ PUBLISHED = [
     "seeds",
     "run",
 ]
-COLUMNS = [*PUBLISHED, "block", "section", "paper", "unit", "model", "version"]
+COLUMNS = [*PUBLISHED, "block", "section", "paper", "unit", "model", "paper_model", "version"]
 _UNITS = {"PPL": "perplexity", "MR": "rank"}
 
 
@@ -96,6 +96,7 @@ def _cell(spec, block, row, about: pd.DataFrame, runs: list[str], metric: str, i
         "block": _title(block),
         "section": row.get("section", ""),
         "paper": row.get("paper", spec["paper"]),
+        "paper_model": row.get("model", spec["model"]),
         "unit": _UNITS.get(metric, "fraction"),
         "run": "",
         "seeds": "",
@@ -116,7 +117,7 @@ def _cell(spec, block, row, about: pd.DataFrame, runs: list[str], metric: str, i
         }
         cell["model"] = " ".join(sorted({value["model"] for value in measures}))
         # Another model's result is no reproduction: it stands beside the paper's, without a difference.
-        if len(found) and cell["model"] == spec["model"]:
+        if len(found) and cell["model"] == cell["paper_model"]:
             cell["difference"] = one["value"] - found.iloc[0]["number"]
     return cell
 
@@ -131,14 +132,15 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
             notes.append(f"{block}: nothing was run on it at this scale.")
         elif missing:
             notes.append(f"{block}, not run: {', '.join(missing)}.")
-        models = sorted(set(cells["model"].dropna()))
-        others = [model for model in models if model != spec["model"]]
-        if models and cells["reported"].isna().all():
-            notes.append(f"{block}: run with {', '.join(models)}; the paper has no such block to compare.")
-        elif others:
-            notes.append(
-                f"{block}: run with {', '.join(others)}, the paper with {spec['model']}: no difference."
-            )
+        ran = cells.dropna(subset=["model"])
+        others = ran[ran["model"] != ran["paper_model"]]
+        if len(ran) and cells["reported"].isna().all():
+            models = ", ".join(sorted(set(ran["model"])))
+            notes.append(f"{block}: run with {models}; the paper has no such block to compare.")
+        elif len(others):
+            models = ", ".join(sorted(set(others["model"])))
+            paper = ", ".join(sorted(set(others["paper_model"])))
+            notes.append(f"{block}: run with {models}, the paper with {paper}: no difference.")
     if frame["low"].notna().any():
         several = frame["seeds"].str.contains(" ").any()
         notes.append(
