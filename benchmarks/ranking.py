@@ -194,7 +194,7 @@ def rank_large(path: Path) -> None:
 
 
 def check_large(queries, entities, targets, known, ranks, sample: int = 8, margin: float = 1e-3) -> None:
-    """The large case in its own process, for its peak memory; the file of 4.7 GB is removed then."""
+    """Whether the first ranks stand when the other scores move by more than the error of fp32."""
     exact = queries[:sample].astype(np.float64)
     target_rows = np.concatenate([entities[target : target + 1] for target in targets[:sample].tolist()])
     target_scores = (exact * target_rows).sum(axis=1)
