@@ -42,8 +42,7 @@ def entries() -> dict:
     """The configuration's datasets and corpora, each with its name, as the stages get them."""
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text("utf-8"))
     return {
-        kind: {key: {"name": key} | entry for key, entry in config[kind].items()}
-        for kind in ("datasets", "corpora")
+        kind: {key: {"name": key} | entry for key, entry in config[kind].items()} for kind in ("datasets", "corpora")
     }
 
 

@@ -13,6 +13,7 @@ from kglm.artefacts import TRIPLES_WITH_INVERSE, read_parquet
 from kglm.cli import main
 from kglm.errors import InputError
 from kglm.kg.build import augment, graph
+from kglm.kg.configuration import check
 from kglm.kg.graph import Graph
 
 from .conftest import THREE, TRAIN
@@ -94,9 +95,7 @@ def test_an_entity_without_any_text(build, tmp_path):
     with pytest.raises(InputError, match="is without name and description") as error:
         build({"names.txt": "a\tAnn\nb\tBob\n"}, names=[{"file": "names.txt"}])
     assert "train.tsv:2: entity c is" in refused(tmp_path, error)
-    assert build(
-        {"names.txt": "a\tAnn"}, names=[{"file": "names.txt"}, {"from_ids": True}]
-    ).entity_texts() == [
+    assert build({"names.txt": "a\tAnn"}, names=[{"file": "names.txt"}, {"from_ids": True}]).entity_texts() == [
         "Ann",
         "b",
         "c",
@@ -220,11 +219,14 @@ def test_a_count_that_is_not_the_expected_one(build, tmp_path):
     [
         ({"inverse_text": {}}, "dataset.own: unknown key inverse_text; the keys here are base_url"),
         ({"expect": {"train": "3"}}, "dataset.own.expect.train: the text '3' where a number belongs"),
-        ({"splits": {"file": "train.tsv", "ratio": [8, 1, 1], "seed": "1"}}, "dataset.own.splits"),
-        ({"splits": {"train": "../x", "valid": "v", "test": "t"}}, "dataset.own.splits"),
+        (
+            {"splits": {"file": "train.tsv", "ratio": [8, 1, 1], "seed": "1"}},
+            "splits.seed: the text '1' where a number",
+        ),
+        ({"splits": {"train": "../x", "valid": "v", "test": "t"}}, "splits.train: '../x' is no plain name"),
         ({"entities": "../etc/passwd"}, "dataset.own.entities: '../etc/passwd' is no plain name"),
         ({"entities_from": "file"}, "'entities' is a required property"),
-        ({"names": [{"file": "n.txt", "clean": ["wash"]}]}, "dataset.own.names.0"),
+        ({"names": [{"file": "n.txt", "clean": ["wash"]}]}, "names.0.clean.0: 'wash' is not one of"),
         ({"mirror_folder": "../up"}, "'../up' is no plain name"),
     ],
 )
@@ -232,6 +234,21 @@ def test_wrong_configuration(build, tmp_path, entry, message):
     with pytest.raises(InputError) as error:
         build(**entry)
     assert message in refused(tmp_path, error)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ({"sha": "0"}, "dataset.own.files.t: unknown key sha; the keys here are member"),
+        ({"sha256": "0"}, "dataset.own.files.t.sha256: '0' does not have the form"),
+        (7, "dataset.own.files.t"),
+    ],
+)
+def test_wrong_file_entries(file, message):
+    splits = {"train": "t", "valid": "t", "test": "t"}
+    with pytest.raises(InputError) as error:
+        check({"name": "own", "files": {"t": file}, "splits": splits}, "dataset")
+    assert message in str(error.value)
 
 
 def test_a_full_disk_leaves_nothing(build, tmp_path, monkeypatch):

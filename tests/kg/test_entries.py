@@ -30,9 +30,7 @@ def test_every_entry_fits_its_schema(entries):
 def test_every_file_that_an_entry_reads_is_fetched(entries):
     for entry in entries["datasets"].values():
         splits = entry["splits"]
-        read = {splits[name] for name in ("train", "valid", "test")} | set(
-            splits.get("negatives", {}).values()
-        )
+        read = {splits[name] for name in ("train", "valid", "test")} | set(splits.get("negatives", {}).values())
         for key in ("names", "descriptions", "relation_texts"):
             read |= {source["file"] for source in entry.get(key, []) if "file" in source}
         read |= {entry["entities"]} if "entities" in entry else set()
@@ -50,9 +48,7 @@ def test_the_demo_needs_installed_packages_alone(entries, tmp_path, monkeypatch)
     assert "location of" in built.relation_texts()
     fetch(sklearn, tmp_path / "sklearn" / "raw")
     corpus(sklearn, tmp_path / "sklearn" / "raw", tmp_path / "sklearn")
-    train, test = (
-        (tmp_path / "sklearn" / f"{n}.txt").read_text("utf-8").split("\n")[:-1] for n in ("train", "test")
-    )
+    train, test = ((tmp_path / "sklearn" / f"{n}.txt").read_text("utf-8").split("\n")[:-1] for n in ("train", "test"))
     assert len(test) >= 25 and len(train) >= 50 and not set(train) & set(test)
     assert all(sentence.endswith((".", "!", "?", '"', ")")) for sentence in train + test)
 
@@ -68,9 +64,7 @@ def built(mirror, entries, tmp_path_factory):
             entry = entries["datasets"][name] | {"mirror": str(mirror)}
             fetch(entry, folder / "raw")
             graph(entry, folder / "raw", folder)
-            figures = [
-                json.loads((folder / f"{kind}.json").read_text()) for kind in ("statistics", "problems")
-            ]
+            figures = [json.loads((folder / f"{kind}.json").read_text()) for kind in ("statistics", "problems")]
             made[name] = (Graph.read(folder), folder / "raw", *figures)
         return made[name]
 
@@ -219,9 +213,7 @@ def passages(mirror, entries, tmp_path, name):
 
 
 @pytest.mark.mirror
-@pytest.mark.parametrize(
-    ("name", "unknown"), [("wikitext-103", 2492), ("wikitext-2", 15218), ("wikitext-2-raw", 0)]
-)
+@pytest.mark.parametrize(("name", "unknown"), [("wikitext-103", 2492), ("wikitext-2", 15218), ("wikitext-2-raw", 0)])
 def test_wikitext(mirror, entries, tmp_path, name, unknown):
     folder = passages(mirror, entries, tmp_path, name)
     text = (folder / "test.txt").read_text("utf-8")

@@ -23,9 +23,7 @@ def graph(rows) -> Graph:
     names = [f"e{i}" for i in range(ENTITIES)]
     entities = pd.DataFrame({"id": names, "name": names, "description": "", "in_train": True})
     relations = pd.DataFrame({"id": list("rst"), "text": list("rst"), "inverse": ["inverse r", "of", "t"]})
-    return Graph(
-        entities, relations, pd.DataFrame(rows, columns=["split", "head", "relation", "tail", "label"])
-    )
+    return Graph(entities, relations, pd.DataFrame(rows, columns=["split", "head", "relation", "tail", "label"]))
 
 
 @settings(deadline=None)

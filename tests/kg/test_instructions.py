@@ -28,10 +28,7 @@ def test_every_true_triple_and_its_inverse(build, tmp_path):
     instructions({}, tmp_path / "out", tmp_path / "instructions")
     for split in ("train", "valid", "test"):
         frame = read_parquet(tmp_path / "instructions" / f"{split}.parquet", INSTRUCTIONS)
-        assert (
-            frame[["head", "relation", "tail"]].to_numpy().tolist()
-            == built.split(split, inverse=True).tolist()
-        )
+        assert frame[["head", "relation", "tail"]].to_numpy().tolist() == built.split(split, inverse=True).tolist()
         assert set(frame["instruction"]) == {TRIPLE_COMPLETION}
     valid = read_parquet(tmp_path / "instructions" / "valid.parquet", INSTRUCTIONS)
     assert valid[["input", "output"]].to_numpy().tolist() == [["a, likes", "c"], ["c, is liked by", "a"]]

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from kglm.errors import InputError
 from kglm.kg.splits import split_triples
 
-TRIPLES = st.lists(
-    st.tuples(st.integers(0, 7), st.integers(0, 2), st.integers(0, 7)), min_size=60, max_size=120
-).map(np.array)
+TRIPLES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2), st.integers(0, 7)), min_size=60, max_size=120).map(
+    np.array
+)
 RATIO = (0.6, 0.2, 0.2)
 
 

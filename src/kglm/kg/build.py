@@ -77,9 +77,7 @@ def _read_files(splits: Mapping, raw: Path) -> list[_File]:
         path = raw / splits[name]
         files.append(_File(splits[name], name, read_triples(path, labelled=name in labelled, **options)))
         if name in negatives:
-            files.append(
-                _File(negatives[name], name, read_triples(raw / negatives[name], **options), label=-1)
-            )
+            files.append(_File(negatives[name], name, read_triples(raw / negatives[name], **options), label=-1))
     return files
 
 
@@ -130,9 +128,7 @@ def _entity_ids(spec: Mapping, raw: Path, used: pa.Array, files: list[_File]) ->
     missing = used.filter(pc.invert(pc.is_in(used, value_set=listed)))
     if len(missing):
         what = f"{_entities(missing)} not listed in {spec['entities']}"
-        raise InputError(
-            what, _place_of(missing[0].as_py(), files), "list it, or set `entities_from: triples`"
-        )
+        raise InputError(what, _place_of(missing[0].as_py(), files), "list it, or set `entities_from: triples`")
     return listed.take(pc.sort_indices(listed))
 
 
@@ -160,9 +156,7 @@ def _entity_frame(
     problems = {
         "without_name": _listed(ids.filter(pc.equal(name, ""))),
         "without_description": _listed(ids.filter(pc.equal(description, ""))),
-        "ids_with_several_texts": {
-            table.source: _listed(repeated(table, ids)) for table in names + descriptions
-        },
+        "ids_with_several_texts": {table.source: _listed(repeated(table, ids)) for table in names + descriptions},
         "names_from": from_name,
         "descriptions_from": from_description,
     }
@@ -193,9 +187,7 @@ def _tables(sources: list | None, raw: Path, ids: pa.Array, files: list[_File], 
     for file in files:
         found = [(id, text) for id, what, text in file.triples.texts if what == kind]
         if found:
-            tables.append(
-                TextTable(*(pa.array(column, TEXT) for column in zip(*found, strict=True)), file.name)
-            )
+            tables.append(TextTable(*(pa.array(column, TEXT) for column in zip(*found, strict=True)), file.name))
     return [*tables, from_ids(ids)] if sources is None else tables
 
 

@@ -18,11 +18,23 @@ def _validator(kind: str) -> Draft202012Validator:
 
 def check(spec: Mapping, kind: str) -> None:
     """InputError naming the first key of a `dataset` or `corpus` entry that its schema does not allow."""
-    errors = sorted(_validator(kind).iter_errors(spec), key=lambda error: (len(error.path), str(error.path)))
+    errors = list(_validator(kind).iter_errors(spec))
     if errors:
-        error = errors[0]
+        error = _closest(min(errors, key=lambda error: (len(error.path), str(error.path))))
         where = ".".join([kind, str(spec.get("name", "")), *(str(key) for key in error.absolute_path)])
         raise InputError(*_told(error, where.replace("..", ".").rstrip(".")))
+
+
+def _closest(error: ValidationError) -> ValidationError:
+    """Of an entry that fits none of several forms, what is wrong with the form that it comes closest to."""
+    while error.context:
+        forms: dict[int, list[ValidationError]] = {}
+        for one in error.context:
+            forms.setdefault(one.schema_path[0], []).append(one)
+        error = min(forms.values(), key=lambda one: (any(e.validator == "type" and not e.path for e in one), len(one)))[
+            0
+        ]
+    return error
 
 
 def _told(error: ValidationError, where: str) -> tuple[str, str, str]:
@@ -33,6 +45,8 @@ def _told(error: ValidationError, where: str) -> tuple[str, str, str]:
     wanted = error.validator_value
     if error.validator == "type" and isinstance(error.instance, str) and wanted in ("integer", "number"):
         return f"the text {error.instance!r} where a number belongs", where, "write it bare, as 42 or 1.0e-4"
-    if error.validator == "pattern":
+    if error.validator == "pattern" and "A-Z" in wanted:
         return f"{error.instance!r} is no plain name", where, "use letters, digits, '.', '_' and '-'"
+    if error.validator == "pattern":
+        return f"{error.instance!r} does not have the form {wanted}", where, "mend it"
     return error.message[:200], where, "see the schema of this entry"

@@ -112,9 +112,7 @@ def _questions(raw: Path, names: Mapping) -> pd.DataFrame:
             what = f"not a readable archive ({error})"
             raise InputError(what, raw / name, "run the stage fetch again") from None
     if not parts:
-        raise InputError(
-            "no member is named test/<subject>_test.csv or the like", raw, "see the entry's files"
-        )
+        raise InputError("no member is named test/<subject>_test.csv or the like", raw, "see the entry's files")
     return pd.concat(parts).sort_values(["split", "subject"], kind="stable", ignore_index=True)
 
 

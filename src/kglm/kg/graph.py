@@ -71,9 +71,7 @@ class Graph:
     def entity_texts(self, kind: str = "name_and_description") -> list[str]:
         """One text an entity: the part asked for, or the other where it is empty; both are joined by ", "."""
         if kind not in ENTITY_TEXTS:
-            raise InputError(
-                f"unknown entity text {kind!r}", remedy=f"choose one of {', '.join(ENTITY_TEXTS)}"
-            )
+            raise InputError(f"unknown entity text {kind!r}", remedy=f"choose one of {', '.join(ENTITY_TEXTS)}")
         name, description = self.entities["name"], self.entities["description"]
         if kind == "name_and_description":
             both = name + ", " + description
@@ -90,9 +88,7 @@ class Graph:
             raise InputError(f"unknown inverse text {inverse!r}", remedy="choose dataset or prefix")
         texts = self.relations["text"].tolist()
         return texts + (
-            [f"inverse {text}" for text in texts]
-            if inverse == "prefix"
-            else self.relations["inverse"].tolist()
+            [f"inverse {text}" for text in texts] if inverse == "prefix" else self.relations["inverse"].tolist()
         )
 
     @cached_property

@@ -70,9 +70,7 @@ def completions(triples: np.ndarray, entities: np.ndarray, relations: np.ndarray
 
 def _shortened(texts: list[str], maximum_words: int | None) -> np.ndarray:
     if maximum_words is not None and (not isinstance(maximum_words, int) or maximum_words < 1):
-        raise InputError(
-            f"maximum_words is {maximum_words!r}", "instructions", "give a number of words, 1 or more"
-        )
+        raise InputError(f"maximum_words is {maximum_words!r}", "instructions", "give a number of words, 1 or more")
     if maximum_words is not None:
         texts = [" ".join(text.split(" ")[:maximum_words]) for text in texts]
     return np.array(texts, dtype=object)

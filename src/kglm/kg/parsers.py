@@ -33,9 +33,7 @@ class Triples(NamedTuple):
     literals: int  # RDF statements left out because their object is no entity
 
 
-def read_triples(
-    path: Path, format: str | None = None, labelled: bool = False, header: bool = False
-) -> Triples:
+def read_triples(path: Path, format: str | None = None, labelled: bool = False, header: bool = False) -> Triples:
     """Read a triple file. InputError names file and line for undecodable bytes, a wrong column count, an
     empty cell and a label that is neither 1 nor -1; and the file that holds no triples.
     """
@@ -50,9 +48,7 @@ def read_triples(
         count = 4 if labelled else 3
         lines, columns = read_columns(path, count, format=format, header=header, ends_in_text=False)
     if not len(lines):
-        raise InputError(
-            "holds no triples", path, "give the file of a split that has some, or mend the download"
-        )
+        raise InputError("holds no triples", path, "give the file of a split that has some, or mend the download")
     for name, column in zip(_NAMES, columns, strict=False):
         _refuse_empty(column, name, path, lines)
     label = _labels(columns[3], path, lines) if labelled else np.ones(len(lines), np.int8)
@@ -117,9 +113,7 @@ def _refuse_undecodable(content: bytes, path: Path) -> None:
         raise InputError(f"{byte} is not UTF-8", f"{path}:{line}", "convert the file to UTF-8") from None
 
 
-def _tsv_columns(
-    path: Path, count: int, loose: bool, ends_in_text: bool
-) -> tuple[np.ndarray, list[pa.ChunkedArray]]:
+def _tsv_columns(path: Path, count: int, loose: bool, ends_in_text: bool) -> tuple[np.ndarray, list[pa.ChunkedArray]]:
     lines = read_lines(path)
     numbers, columns = [], [[] for _ in range(count)]
     for start in range(0, len(lines), _CHUNK):
@@ -163,9 +157,7 @@ def _concatenated(numbers: list[np.ndarray]) -> np.ndarray:
 
 
 def _refuse_width(found: int, count: int, path: Path, line: int) -> None:
-    raise InputError(
-        f"{found} columns, expected {count}", f"{path}:{line}", "mend the line or its separators"
-    )
+    raise InputError(f"{found} columns, expected {count}", f"{path}:{line}", "mend the line or its separators")
 
 
 def _refuse_empty(column: pa.ChunkedArray, name: str, path: Path, lines: np.ndarray) -> None:
@@ -181,7 +173,5 @@ def _labels(column: pa.ChunkedArray, path: Path, lines: np.ndarray) -> np.ndarra
     neither = np.flatnonzero(~(true | false))
     if len(neither):
         text = column[neither[0]].as_py()
-        raise InputError(
-            f"the label is {text!r}, expected 1 or -1", f"{path}:{lines[neither[0]]}", "mend the label"
-        )
+        raise InputError(f"the label is {text!r}, expected 1 or -1", f"{path}:{lines[neither[0]]}", "mend the label")
     return np.where(true, 1, -1).astype(np.int8)

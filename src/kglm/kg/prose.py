@@ -11,9 +11,7 @@ from kglm.errors import InputError
 
 # Sphinx' roles, unknown to docutils: :func:`text <target>` and :ref:`target`.
 _ROLE = re.compile(r":[a-z:]+:`(?:([^`<]+?)\s*<[^`>]*>|([^`]*))`")
-_ABBREVIATION = re.compile(
-    r"\b([A-Z]|e\.g|i\.e|al|etc|vs|cf|Dr|Mr|Mrs|Prof|St|Inc|Ltd|Vol|No|pp|Tech|Rep)\.$"
-)
+_ABBREVIATION = re.compile(r"\b([A-Z]|e\.g|i\.e|al|etc|vs|cf|Dr|Mr|Mrs|Prof|St|Inc|Ltd|Vol|No|pp|Tech|Rep)\.$")
 _BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z])")
 _REFERENCES = re.compile(r"(references?|citations?|original owners|examples?)\b", re.IGNORECASE)
 _ENTERED = (nodes.section, nodes.container, nodes.block_quote, nodes.bullet_list, nodes.enumerated_list)

@@ -48,9 +48,7 @@ def _ntriples(path: Path) -> Iterable[tuple[int, Node, Node, Node]]:
         try:
             parser.parsestring(line)
         except ParseError:
-            raise InputError(
-                "not N-Triples", f"{path}:{number}", "expected <head> <relation> <tail> ."
-            ) from None
+            raise InputError("not N-Triples", f"{path}:{number}", "expected <head> <relation> <tail> .") from None
         lines += [number] * (len(found) - len(lines))
     # rdflib gives blank nodes new random names; those of the file are stable
     names = {node: BNode(label) for label, node in labels.items()}
@@ -70,9 +68,7 @@ def _turtle(path: Path) -> Iterable[tuple[int, Node, Node, Node]]:
     try:
         graph = Graph().parse(data=text, format="turtle", publicID="file:///")
     except BadSyntax as error:
-        raise InputError(
-            "not Turtle", f"{path}:{error.lines + 1}", "mend the syntax near this line"
-        ) from None
+        raise InputError("not Turtle", f"{path}:{error.lines + 1}", "mend the syntax near this line") from None
     if any(isinstance(node, BNode) for triple in graph for node in triple):
         graph = to_canonical_graph(graph)
     return ((0, *triple) for triple in sorted(graph))

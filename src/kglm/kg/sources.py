@@ -92,9 +92,7 @@ def _fetch_file(spec: Mapping, name: str, target: Path, downloads: _Downloads) -
         }
     dataset = spec.get("name", "")
     remedy = "set KGLM_MIRROR or the key `mirror` to a folder that has it, or correct its entry under `files`"
-    raise InputError(
-        f"no source has this file ({'; '.join(failures) or 'none is named'})", f"{dataset}/{name}", remedy
-    )
+    raise InputError(f"no source has this file ({'; '.join(failures) or 'none is named'})", f"{dataset}/{name}", remedy)
 
 
 def _sources(spec: Mapping, name: str, entry: Mapping) -> Iterator[_Source]:
@@ -108,9 +106,7 @@ def _sources(spec: Mapping, name: str, entry: Mapping) -> Iterator[_Source]:
         yield _Source("package", entry["package"], _in_package(entry["package"]), entry.get("member"))
     if "path" in entry:
         yield _Source("path", entry["path"], Path(entry["path"]).expanduser(), entry.get("member"))
-    addresses = entry.get(
-        "url", spec["base_url"] + name if "base_url" in spec and "path" not in entry else []
-    )
+    addresses = entry.get("url", spec["base_url"] + name if "base_url" in spec and "path" not in entry else [])
     for address in [addresses] if isinstance(addresses, str | Mapping) else addresses:
         address = {"url": address} if isinstance(address, str) else address
         yield _Source("url", address["url"], None, address.get("member"), address.get("sha256"))
@@ -187,9 +183,7 @@ def refuse_unsafe(info: tarfile.TarInfo, archive: object) -> None:
 def _refuse_climbing(name: str, archive: object, member: str | None = None) -> None:
     plain = posixpath.normpath(name.replace("\\", "/"))
     if plain.startswith(("/", "../")) or plain == ".." or plain[1:2] == ":":
-        raise InputError(
-            f"the member {member or name!r} climbs out of its folder", archive, "do not use this archive"
-        )
+        raise InputError(f"the member {member or name!r} climbs out of its folder", archive, "do not use this archive")
 
 
 def _expect_sum(path: Path, wanted: str | list[str] | None, what: str) -> str:

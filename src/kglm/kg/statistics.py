@@ -81,9 +81,7 @@ def _texts(graph: Graph) -> dict[str, int]:
 
 
 def _array(column) -> pa.ChunkedArray:
-    return pa.chunked_array(pa.Table.from_pandas(column.to_frame(), preserve_index=False)[0]).cast(
-        pa.large_string()
-    )
+    return pa.chunked_array(pa.Table.from_pandas(column.to_frame(), preserve_index=False)[0]).cast(pa.large_string())
 
 
 def _filled(texts: pa.ChunkedArray) -> int:
@@ -124,9 +122,7 @@ def duplicates(graph: Graph, places: list[str], files: np.ndarray, lines: np.nda
             for a, b in (("train", "valid"), ("train", "test"), ("valid", "test"))
         },
         "false_repeated": {name: pairs(*_repeats(keys, of[name] & ~true)) for name in SPLITS[1:]},
-        "false_but_true_elsewhere": {
-            name: pairs(*_common(keys, true, of[name] & ~true)) for name in SPLITS[1:]
-        },
+        "false_but_true_elsewhere": {name: pairs(*_common(keys, true, of[name] & ~true)) for name in SPLITS[1:]},
     }
 
 

@@ -31,11 +31,7 @@ def _unescape(text: str) -> str:
 
     def character(match: re.Match) -> str:
         code = match[1]
-        return (
-            chr(int(code[1:], 16))
-            if code[:1] in ("u", "U") and len(code) > 1
-            else _CHARACTERS.get(code, code)
-        )
+        return chr(int(code[1:], 16)) if code[:1] in ("u", "U") and len(code) > 1 else _CHARACTERS.get(code, code)
 
     return _ESCAPE.sub(character, text)
 
@@ -115,9 +111,7 @@ def _from_json(path: Path, field: str | None) -> tuple[pa.Array, pa.Array]:
     found = {key: value for key, value in values if value is not None}
     for key, value in found.items():
         if not isinstance(value, str):
-            raise InputError(
-                f"the value of {key} is no text", path, "name the key that holds the text with `field`"
-            )
+            raise InputError(f"the value of {key} is no text", path, "name the key that holds the text with `field`")
     return pa.array(found.keys(), TEXT), pa.array(found.values(), TEXT)
 
 
