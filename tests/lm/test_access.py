@@ -79,9 +79,7 @@ def test_only_gated_models_that_are_not_built_are_asked_for(hub, tmp_path):
     (tmp_path / "large").mkdir()
     (tmp_path / "large" / "provenance.json").write_text("{}")
     open_model = GATED | {"gated": False}
-    check_access(
-        {"large": GATED, "open": open_model, "here": {"source": "local", "path": "x"}}, built=tmp_path
-    )
+    check_access({"large": GATED, "open": open_model, "here": {"source": "local", "path": "x"}}, built=tmp_path)
     assert hub.asked == []
 
 

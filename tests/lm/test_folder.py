@@ -50,9 +50,7 @@ def test_no_config(folder):
 def test_auto_map(folder, name):
     content = json.loads((folder / name).read_text("utf-8"))
     (folder / name).write_text(json.dumps(content | {"auto_map": {"AutoModel": "own.Model"}}), "utf-8")
-    with pytest.raises(
-        InputError, match=rf"{name} asks for code of its own \(auto_map\); such code is never run"
-    ):
+    with pytest.raises(InputError, match=rf"{name} asks for code of its own \(auto_map\); such code is never run"):
         check_folder(folder)
 
 

@@ -25,9 +25,7 @@ ARCHITECTURES = ("llama", "bert", "gpt2")
 @pytest.fixture(scope="module")
 def tokenizers(ring_graph):
     texts = ring_graph.entity_texts() + ring_graph.relation_texts()
-    return {
-        kind: train_tokenizer(read_entry(SCRATCH | {"architecture": kind}), texts) for kind in ARCHITECTURES
-    }
+    return {kind: train_tokenizer(read_entry(SCRATCH | {"architecture": kind}), texts) for kind in ARCHITECTURES}
 
 
 def sentences_of(graph, split):
@@ -110,18 +108,15 @@ def test_folder_of_each_architecture(kind, ring_folder, prose, tmp_path):
 def test_another_seed_gives_another_model(ring_folder, prose, tmp_path):
     for seed in (1, 2):
         model(SCRATCH | {"seed": seed}, tmp_path / str(seed), ring_folder, [prose])
-    assert (tmp_path / "1" / "model.safetensors").read_bytes() != (
-        tmp_path / "2" / "model.safetensors"
-    ).read_bytes()
+    assert (tmp_path / "1" / "model.safetensors").read_bytes() != (tmp_path / "2" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process(ring_folder, prose, tmp_path):
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps(SCRATCH), "utf-8")
     options = ["--spec", spec, "--out", tmp_path / "there", "--graph", ring_folder, "--corpora", prose]
-    subprocess.run(
-        [sys.executable, "-m", "kglm.cli", "model", *map(str, options)], check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, "-m", "kglm.cli", "model", *map(str, options)], check=True, capture_output=True)
     threads = json.loads((tmp_path / "there" / "provenance.json").read_text("utf-8"))["threads"]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -56,9 +56,7 @@ def test_local_folder(source, tmp_path):
     assert found["path"] == str(source)
     assert found["licence"] == "MIT"
     assert found["weights"] == {"model.safetensors": sha256(source / "model.safetensors")}
-    assert found["parameters"] == sum(
-        p.numel() for p in AutoModelForCausalLM.from_pretrained(out).parameters()
-    )
+    assert found["parameters"] == sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(out).parameters())
     assert found["libraries"]["torch"] == torch.__version__
     assert torch.equal(logits(out), logits(source))
     assert list(out.parent.iterdir()) == [out]
@@ -81,9 +79,7 @@ def test_refused_folder_leaves_nothing(source, tmp_path, damage):
     if damage == "pickle":
         (source / "model.safetensors").unlink()
     elif damage == "code":
-        (source / "config.json").write_text(
-            json.dumps(config | {"auto_map": {"AutoModel": "own.Model"}}), "utf-8"
-        )
+        (source / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "own.Model"}}), "utf-8")
     elif damage == "tokenizer":
         (source / "tokenizer.json").write_text("{", "utf-8")
     else:
@@ -206,7 +202,9 @@ def tiny_gguf(folder: Path, file: Path) -> None:
     words = tokenizer.get_vocab()
     merges = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(sorted(words, key=words.get))
+    tokens = sorted(words, key=words.get)
+    tokens[tokenizer.mask_token_id] = "<|endoftext|>"  # transformers adds it to every GGUF tokenizer without it
+    writer.add_token_list(tokens)
     writer.add_token_types([3] * 4 + [1] * (len(words) - 4))
     writer.add_token_merges([" ".join(merge) for merge in merges])
     writer.add_bos_token_id(tokenizer.bos_token_id)

@@ -95,9 +95,7 @@ def _download(requirement: str, folder: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         told = next((line for line in reversed(lines) if line.startswith("ERROR:")), lines[-1])
         remedy = "check the network and pip's index, or set PIP_FIND_LINKS to a folder that holds the wheel"
-        raise InputError(
-            f"pip can not download it ({told.removeprefix('ERROR:').strip()})", requirement, remedy
-        )
+        raise InputError(f"pip can not download it ({told.removeprefix('ERROR:').strip()})", requirement, remedy)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -107,9 +105,7 @@ def _unpack(wheel: Path, member: str, folder: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
             if bad := next((name for name in archive.namelist() if climbs(name)), None):
-                raise InputError(
-                    f"member {bad!r} leads out of the wheel", wheel.name, "do not use this wheel"
-                )
+                raise InputError(f"member {bad!r} leads out of the wheel", wheel.name, "do not use this wheel")
             for item in archive.infolist():
                 path = PurePosixPath(item.filename)
                 inside = str(path.parent) == member.rstrip("/") and _wanted(path.name)
@@ -120,9 +116,7 @@ def _unpack(wheel: Path, member: str, folder: Path) -> None:
     except zipfile.BadZipFile as error:
         raise InputError(f"no readable wheel ({error})", wheel.name, "fetch it again") from None
     if not any(folder.iterdir()):
-        raise InputError(
-            f"holds no {member!r}", wheel.name, "list the wheel's content with `python -m zipfile -l`"
-        )
+        raise InputError(f"holds no {member!r}", wheel.name, "list the wheel's content with `python -m zipfile -l`")
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
@@ -137,8 +131,8 @@ def _convert_gguf(file: Path, folder: Path) -> None:
         raise InputError(
             f"transformers can not read it ({error})", file.name, "give a GGUF of a known model"
         ) from error
-    # A model that was read from GGUF refuses to be saved, and the entry in its configuration would make the next
-    # reader look for the GGUF file; the numbers are plain float32, so a model that knows nothing of it takes them.
+    # A model read from GGUF refuses to be saved, and the entry in its configuration sends the next reader to the
+    # GGUF file; the numbers are plain float32 by now, so a model that knows nothing of GGUF takes them.
     del read.config.quantization_config
     plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     plain.load_state_dict(read.state_dict())
