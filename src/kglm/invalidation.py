@@ -109,9 +109,7 @@ def _statements(place: Place, package: Path) -> list[Statement]:
 def _offers(node: ast.stmt, module: str, package: Path) -> dict[str, Place]:
     """The functions of a dictionary {"name": function}, from which one is picked by name."""
     table = node.value if isinstance(node, ast.Assign) else None
-    if not isinstance(table, ast.Dict) or not all(
-        isinstance(v, ast.Name | ast.Attribute) for v in table.values
-    ):
+    if not isinstance(table, ast.Dict) or not all(isinstance(v, ast.Name | ast.Attribute) for v in table.values):
         return {}
     offered = {}
     for key, value in zip(table.keys, table.values, strict=True):
@@ -200,9 +198,7 @@ def _bindings(node: ast.Import | ast.ImportFrom, module: str, package: Path) -> 
     own = base.split(".")[0] == "kglm"
     for alias in node.names:
         if own and alias.name == "*":
-            raise InputError(
-                f"imports * from {base}", module, "name what is imported, so that it can be followed"
-            )
+            raise InputError(f"imports * from {base}", module, "name what is imported, so that it can be followed")
         single = ast.ImportFrom(node.module, [alias], node.level)
         yield alias.asname or alias.name, (base, alias.name) if own else single
 

@@ -46,9 +46,7 @@ def validator(schemas: Path) -> Draft202012Validator:
 
 def _read(path: Path) -> dict:
     with open(path, encoding="utf-8") as stream:
-        return yaml.load(
-            stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )  # the C parser where it is built
+        return yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the C parser where it is built
 
 
 def _explained(error: ValidationError) -> InputError:
@@ -58,9 +56,7 @@ def _explained(error: ValidationError) -> InputError:
         known = list(error.schema.get("properties", {}))
         return _unknown(next(key for key in value if key not in known), known, where)
     if rule == "required":
-        return InputError(
-            f"key {next(key for key in wanted if key not in value)!r} is missing", where, "add it"
-        )
+        return InputError(f"key {next(key for key in wanted if key not in value)!r} is missing", where, "add it")
     if rule == "type":
         wanted = " or ".join([wanted] if isinstance(wanted, str) else wanted)
         return _mistyped(value, wanted, where)
@@ -89,7 +85,7 @@ def _problems(config: dict) -> Iterator[InputError]:
 def _method_problems(config: dict) -> Iterator[InputError]:
     for name, method in config["methods"].items():
         if name not in configuration.methods():
-            yield _unknown(name, configuration.methods(), "methods", "method")
+            yield _unknown(name, configuration.methods(), _key("methods"), "method")
             return
         yield from _option_problems(method, name, _key("methods", name))
         for group in ("variants", "datasets"):
@@ -108,9 +104,7 @@ def _option_problems(layer: dict, method: str, where: str) -> Iterator[InputErro
             elif not _fits(value, options[key]):
                 yield _mistyped(value, options[key].kind, place)
             elif options[key].choices and value not in options[key].choices:
-                yield InputError(
-                    f"{value!r} is not known", place, f"choose one of {_listed(options[key].choices)}"
-                )
+                yield InputError(f"{value!r} is not known", place, f"choose one of {_listed(options[key].choices)}")
 
 
 def _fits(value: object, option: Option) -> bool:
@@ -134,7 +128,7 @@ def _build_problems(config: dict) -> Iterator[InputError]:
     known = [*config["tables"], *config["figures"]]
     for name in config["build"]:
         if name not in known:
-            yield _unknown(name, known, "config: build", "table or figure")
+            yield _unknown(name, known, _key("build"), "table or figure")
             return
     for kind, section in (("table", "tables"), ("figure", "figures")):
         for name in configuration.built(config, section):

@@ -48,11 +48,6 @@ def gpus(kind):
     return config["resources"][kind].get("gpu", 0)
 
 
-def training_gpus(wildcards):
-    """A run that trains nothing needs none."""
-    return gpus("train") if configuration.run_spec(config, wildcards.run)["training"]["epochs"] else 0
-
-
 def scaled(kind, what):
     """Memory and time grow with a job's attempts."""
     return lambda wildcards, attempt: attempt * config["resources"][kind][what]

@@ -36,7 +36,6 @@ rule train_base_model:
         "../../envs/kglm.yaml"
     threads: threads("base_model")
     resources:
-        gpu=gpus("base_model"),
         mem_mb=scaled("base_model", "mem_mb"),
         runtime=scaled("base_model", "runtime"),
     params:

@@ -22,7 +22,7 @@ rule train_run:
         "../../envs/kglm.yaml"
     threads: threads("train")
     resources:
-        gpu=training_gpus,
+        gpu=gpus("train"),
         mem_mb=scaled("train", "mem_mb"),
         runtime=scaled("train", "runtime"),
     params:

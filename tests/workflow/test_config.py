@@ -1,0 +1,291 @@
+"""Every entry of every scale is sound; a wrong one is told in one line."""
+
+import copy
+import dataclasses
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kglm import config as configuration
+from kglm.analysis.common import choose_options
+from kglm.cli import STAGES
+from kglm.errors import InputError
+from kglm.training.options import Training
+from kglm.validation import check
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = ROOT / "workflow/schemas"
+OVERLAYS = {
+    "paper": (),
+    "demo": ("workflow/scales/demo.yaml",),
+    "small": ("workflow/scales/small.yaml",),
+    "own_graph": ("examples/own_graph/config.yaml",),
+}
+
+
+def read(scale: str) -> dict:
+    return configuration.read(*(ROOT / path for path in ("config.yaml", *OVERLAYS[scale])))
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def config(request):
+    return read(request.param)
+
+
+@pytest.fixture
+def paper():
+    return copy.deepcopy(read("paper"))
+
+
+def test_each_scale_fits_the_schema(config):
+    check(config, SCHEMAS)
+    assert configuration.built_runs(config)
+
+
+def test_each_overlay_names_its_scale():
+    assert {scale: read(scale)["scale"] for scale in OVERLAYS} == {scale: scale for scale in OVERLAYS}
+
+
+def test_scales_of_one_machine_need_no_gated_model():
+    for scale in ("demo", "small", "own_graph"):
+        config = read(scale)
+        assert not [m for m in configuration.built_models(config) if config["models"][m].get("gated")]
+
+
+def test_the_demo_needs_no_download():
+    config = read("demo")
+    assert {config["models"][model]["source"] for model in configuration.built_models(config)} == {"scratch"}
+    entries = [config["datasets"][name] for name in configuration.built_datasets(config)]
+    entries += [config["corpora"][config["analyses"]["perplexity"]["corpus"]]]
+    assert all("package" in file for entry in entries for file in entry["files"].values())
+
+
+def test_every_run_builds_its_options(config):
+    for name in config["runs"]:
+        spec = configuration.run_spec(config, name)
+        module = importlib.import_module(f"kglm.methods.{spec['method']}")
+        parameters = module.Parameters(**spec["parameters"])
+        assert dataclasses.asdict(parameters) == spec["parameters"]
+        assert dataclasses.asdict(Training.of(spec["training"])) == spec["training"]
+
+
+@pytest.mark.parametrize("method", configuration.methods())
+def test_options_read_from_the_source_are_those_of_the_dataclass(method):
+    fields = dataclasses.fields(importlib.import_module(f"kglm.methods.{method}").Parameters)
+    read_options = configuration.method_options(method)
+    assert {field.name: field.default for field in fields} == {k: o.default for k, o in read_options.items()}
+    assert all(option.kind in ("float", "int", "bool", "str") for option in read_options.values())
+    training = {field.name: field.default for field in dataclasses.fields(Training)}
+    assert training == {key: option.default for key, option in configuration.training_options().items()}
+
+
+def test_every_analysis_takes_its_options(config):
+    for analysis in configuration.ANALYSES:
+        defaults = importlib.import_module(STAGES[analysis].split(":")[0]).DEFAULTS
+        assert list(defaults) == configuration.analysis_options(analysis)
+        for run in configuration.built_runs(config):
+            choose_options(configuration.analysis_spec(config, analysis, run), defaults)
+
+
+def test_kalm_table_3(paper):
+    """The hyper-parameters of KaLM's Table 3, typed from the paper."""
+    for run, epochs, batch, language_model_batch in (
+        ("kalm_WN18RR", 20, 24, 4),
+        ("kalm_FB15k-237", 10, 40, 6),
+    ):
+        spec = configuration.run_spec(paper, run)
+        parameters, training = spec["parameters"], spec["training"]
+        assert (training["epochs"], training["batch_size"]) == (epochs, batch)
+        assert parameters["language_model_batch_size"] == language_model_batch
+        assert parameters["maximum_description_length"] == 50
+        assert parameters["maximum_language_model_length"] == 256
+        assert parameters["lora_modules"] == "ffn"
+        assert [parameters[f"lora_{key}"] for key in ("alpha", "dropout", "rank")] == [16.0, 0.05, 8]
+        assert (training["learning_rate"], training["weight_decay"]) == (1e-4, 0.001)
+        assert (training["scheduler"], training["precision"]) == ("cosine", "bf16")
+        assert (training["beta1"], training["beta2"]) == (0.9, 0.999)
+        assert parameters["gradient_checkpointing"]
+
+
+def test_ablations_differ_in_one_thing(paper):
+    """Tables 4 to 6 compare 10 epochs and change one option each."""
+    reference = configuration.run_spec(paper, "kalm_WN18RR_epochs-10")
+    for run, section, key, value in (
+        ("kalm_WN18RR_lambda-0", "parameters", "language_model_weight", 0.0),
+        ("kalm_WN18RR_lambda-0.01", "parameters", "language_model_weight", 0.01),
+        ("kalm_WN18RR_lambda-1", "parameters", "language_model_weight", 1.0),
+        ("kalm_WN18RR_att", "parameters", "lora_modules", "att"),
+        ("kalm_WN18RR_att-ffn", "parameters", "lora_modules", "att-ffn"),
+        ("kalm_WN18RR_epochs-30", "training", "epochs", 30),
+    ):
+        expected = configuration.merge(reference, {"name": run, section: {key: value}})
+        assert configuration.run_spec(paper, run) == expected
+
+
+def test_variants_are_layers(paper):
+    described = configuration.run_spec(paper, "kalm_WN18RR")["parameters"]
+    released = configuration.run_spec(paper, "kalm_WN18RR_as-released")["parameters"]
+    changed = {key for key in described if described[key] != released[key]}
+    assert {"train_temperature", "mask_known_tails", "gather_negatives", "language_model_weight"} < changed
+
+
+def test_one_runs_option_changes_one_spec(paper):
+    changed = configuration.merge(paper, {"runs": {"kalm_WN18RR": {"training": {"learning_rate": 2e-4}}}})
+    kinds = {"run": "runs", "dataset": "datasets", "model": "models", "table": "tables", "figure": "figures"}
+    different = [
+        (kind, name)
+        for kind, section in kinds.items()
+        for name in paper[section]
+        if configuration.spec_text(paper, kind, name) != configuration.spec_text(changed, kind, name)
+    ]
+    assert different == [("run", "kalm_WN18RR")]
+
+
+def test_a_text_is_no_reason_to_fetch_again(paper):
+    change = {"datasets": {"WN18RR": {"inverse_texts": {"_hypernym": "kind"}, "note": "other"}}}
+    changed = configuration.merge(paper, change)
+    texts = [
+        [configuration.spec_text(config, kind, "WN18RR") for config in (paper, changed)]
+        for kind in ("dataset_files", "dataset")
+    ]
+    assert texts[0][0] == texts[0][1] and texts[1][0] != texts[1][1]
+
+
+def test_specs_are_sorted_json_and_fit_a_command_line(config):
+    kinds = {
+        "run": "runs",
+        "dataset": "datasets",
+        "corpus": "corpora",
+        "table": "tables",
+        "figure": "figures",
+    }
+    for kind, section in kinds.items():
+        for name in config[section]:
+            text = configuration.spec_text(config, kind, name)
+            assert json.dumps(json.loads(text), sort_keys=True, ensure_ascii=False) == text
+            assert json.loads(text)["name"] == name
+            assert len(text.encode()) < 60_000  # Linux takes 128 KiB for one argument, quotes included
+
+
+def set_at(config: dict, path: str, value: object) -> dict:
+    *parents, last = path.split("/")
+    inner = config
+    for key in parents:
+        inner = inner[int(key)] if isinstance(inner, list) else inner.setdefault(key, {})
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("scal", "x", r"unknown key 'scal'; did you mean 'scale'\?"),
+        ("seed", None, r"config: key 'seed' is missing"),
+        ("seed", "7", r"config: seed: '7' is text, expected integer; YAML reads .* write 1\.0e-4"),
+        ("scale", "../up", r"config: scale: .*'\.\./up'"),
+        ("results", "a b", r"config: results: 'a b'"),
+        (
+            "runs/kalm WN",
+            {"method": "kalm", "dataset": "WN18RR", "model": "llama-2-7b"},
+            r"'kalm WN' is no valid id",
+        ),
+        ("runs/kalm_WN18RR/lr", 0.1, r"config: runs\.kalm_WN18RR: unknown key 'lr'"),
+        (
+            "runs/kalm_WN18RR/training/learning_rate",
+            "1e-4",
+            r"learning_rate: '1e-4' is text, expected float; YAML",
+        ),
+        ("runs/kalm_WN18RR/training/epochs", 1.5, r"training\.epochs: 1\.5 is a number, expected int"),
+        ("runs/kalm_WN18RR/training/epoch", 3, r"unknown option 'epoch'; did you mean 'epochs'\?"),
+        (
+            "runs/kalm_WN18RR/parameters",
+            {"lambda": 1.0},
+            r"parameters: unknown option 'lambda'; choose one of",
+        ),
+        ("methods/kalm/parameters/margin", "big", r"margin: 'big' is text, expected float; write a number"),
+        ("methods/kalm/parameters/train_temperature", 1, r"train_temperature: 1 is a number, expected bool"),
+        ("methods/kalm/variants/as_released/parameters/lora_rank", True, r"lora_rank: True is true or false"),
+        ("methods/kalmm", {}, r"config: methods: unknown method 'kalmm'; did you mean 'kalm'\?"),
+        ("runs/kalm_WN18RR/dataset", "WN18R", r"kalm_WN18RR\.dataset: unknown dataset 'WN18R'; did you mean"),
+        ("runs/kalm_WN18RR/model", "llama", r"kalm_WN18RR\.model: unknown model 'llama'"),
+        ("runs/kalm_WN18RR/method", "kalmm", r"kalm_WN18RR\.method: unknown method 'kalmm'"),
+        (
+            "runs/kalm_WN18RR/variant",
+            "as_relased",
+            r"unknown variant 'as_relased'; did you mean 'as_released'\?",
+        ),
+        ("build", ["kalm_table_9"], r"config: build: unknown table or figure 'kalm_table_9'; did you mean"),
+        ("build", [], r"config: build: "),
+        ("figures/kalm_figure_9/series/0/run", "kalm_X", r"figures\.kalm_figure_9: unknown run 'kalm_X'"),
+        ("tables/kalm_table_2/rows/0/dataset", "WN", r"tables\.kalm_table_2: unknown dataset 'WN'"),
+        ("tables/kalm_table_3/blocks/0/run", "kalm", r"tables\.kalm_table_3: unknown run 'kalm'"),
+        ("tables/kalm_table_1/colour", "red", r"config: tables\.kalm_table_1: unknown key 'colour'"),
+        (
+            "analyses/mmlu/corpus",
+            "mmmlu",
+            r"analyses\.mmlu\.corpus: unknown corpus 'mmmlu'; did you mean 'mmlu'",
+        ),
+        ("analyses/mmlu/options/shot", 3, r"analyses\.mmlu: unknown option 'shot'; did you mean 'shots'"),
+        (
+            "datasets/WN18RR/split",
+            {},
+            r"config: datasets\.WN18RR: unknown key 'split'; did you mean 'splits'",
+        ),
+        ("datasets/WN18RR/expect/entities", "40943", r"expect\.entities: '40943' is text, expected integer"),
+        (
+            "models/llama-2-7b/revison",
+            "main",
+            r"models\.llama-2-7b: unknown key 'revison'; did you mean 'revision'",
+        ),
+        ("resources/train/threads", "8", r"resources\.train\.threads: '8' is text"),
+        ("evaluation/resamples", 0, r"config: evaluation\.resamples: "),
+    ],
+)
+def test_a_wrong_entry_is_told_in_one_line(paper, path, value, told):
+    with pytest.raises(InputError, match=told) as caught:
+        check(set_at(paper, path, value), SCHEMAS)
+    assert "\n" not in str(caught.value)
+
+
+def test_reading_a_file_that_is_none(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        configuration.read(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(InputError, match="holds no mapping"):
+        configuration.read(tmp_path / "list.yaml")
+
+
+def test_merging_goes_deep_in_mappings_and_replaces_the_rest():
+    merged = configuration.merge({"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}, "d": {"e": 1}})
+    assert merged == {"a": {"b": 1, "c": [3]}, "d": {"e": 1}}
+
+
+def test_every_key_of_the_schema_is_described_or_a_reference():
+    """The option table is made of these descriptions."""
+    schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text("utf-8"))
+    for key, entry in schema["properties"].items():
+        assert "description" in entry, key
+
+
+def pins(path: Path) -> dict[str, str]:
+    lines = [line.strip(" -") for line in path.read_text("utf-8").splitlines()]
+    found = [re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)", line) for line in lines]
+    return {re.sub(r"[-_.]+", "-", m[1]).lower(): m[2] for m in found if m}
+
+
+def test_the_conda_environment_is_the_requirements_at_their_pins():
+    names = (ROOT / "requirements.txt").read_text("utf-8").split()
+    wanted = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    versions = pins(ROOT / "constraints.txt")
+    assert pins(ROOT / "envs/kglm.yaml") == {name: versions[name] for name in wanted}
+
+
+def test_torch_is_pinned():
+    assert pins(ROOT / "constraints.txt")["torch"] == "2.13.0"
