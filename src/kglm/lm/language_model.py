@@ -1,5 +1,6 @@
 """A base model on disk, in memory: loading, last-token pooling, and texts as vectors."""
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,11 +23,12 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 def load_causal(directory: Path, weights: Path | None = None, dtype: str = "float32") -> PreTrainedModel:
     """The causal language model of a folder, in eval mode, with the LoRA adapter in `weights` merged if it holds one.
 
-    Only safetensors are read and no remote code runs; InputError where the folder holds no model.
+    dtype: float32, bfloat16, or int8 (through bitsandbytes, on a GPU). Only safetensors are read and no remote code
+    runs; InputError where the folder holds no model.
     """
     model = AutoModelForCausalLM.from_pretrained(
         _folder(directory),
-        dtype=getattr(torch, dtype),
+        **_precision(dtype),
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=False,
@@ -75,7 +77,7 @@ def encode_texts(
     batch_size: int,
     layers: bool = False,
 ) -> np.ndarray:
-    """Texts as L2-normalised last-token vectors, float32 (n, d); with `layers`, (layers + 1, n, d), embeddings first."""
+    """Texts as L2-normalised last-token vectors, float32 (n, d); with `layers` (layers + 1, n, d), embeddings first."""
     sequences = [ids[:maximum_length] for ids in tokenizer(list(texts))["input_ids"]]
     if empty := [row for row, ids in enumerate(sequences) if not ids]:
         raise InputError(f"text {empty[0]} has no token", remedy="leave empty texts out")
@@ -90,6 +92,16 @@ def encode_texts(
             rows[row] = vectors
     stacked = np.stack(rows, axis=1)
     return stacked if layers else stacked[0]
+
+
+def _precision(dtype: str) -> dict:
+    if dtype != "int8":
+        return {"dtype": getattr(torch, dtype)}
+    if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
+        raise InputError("8-bit base weights need a GPU and bitsandbytes", remedy="or set base_weights: bfloat16")
+    from transformers import BitsAndBytesConfig
+
+    return {"dtype": torch.bfloat16, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
 
 
 def _folder(directory: Path) -> str:

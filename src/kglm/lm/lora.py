@@ -23,7 +23,9 @@ _ATTENTION = {
 def target_modules(family: str, part: str) -> str:
     """The regular expression of the modules that `part` (ffn, att or att-ffn) means in a model family."""
     if family not in _FEED_FORWARD:
-        raise InputError(f"no LoRA targets known for model type {family!r}", remedy=f"known: {', '.join(_FEED_FORWARD)}")
+        raise InputError(
+            f"no LoRA targets known for model type {family!r}", remedy=f"known: {', '.join(_FEED_FORWARD)}"
+        )
     parts = {"ffn": [_FEED_FORWARD], "att": [_ATTENTION], "att-ffn": [_ATTENTION, _FEED_FORWARD]}
     if part not in parts:
         raise InputError(f"unknown LoRA part {part!r}", remedy=f"choose one of {', '.join(parts)}")

@@ -7,7 +7,9 @@ import torch.distributed as distributed
 from kglm.kg.graph import Graph
 
 
-def info_nce(similarity: torch.Tensor, excluded: torch.Tensor, temperature: torch.Tensor, margin: float) -> torch.Tensor:
+def info_nce(
+    similarity: torch.Tensor, excluded: torch.Tensor, temperature: torch.Tensor, margin: float
+) -> torch.Tensor:
     """Mean of the row and column losses (KaLM, Equations 1 and 2).
 
     similarity: (b, b), the positive pairs on the diagonal; excluded: bool (b, b), pairs that are no negatives (its
@@ -28,7 +30,9 @@ class KnownTriples(torch.nn.Module):
         super().__init__()
         self._relations, self._entities = 2 * graph.relation_count, graph.entity_count
         triples = graph.split("train", inverse=True)
-        keys = self._keys(torch.from_numpy(triples[:, 0]), torch.from_numpy(triples[:, 1]), torch.from_numpy(triples[:, 2]))
+        keys = self._keys(
+            torch.from_numpy(triples[:, 0]), torch.from_numpy(triples[:, 1]), torch.from_numpy(triples[:, 2])
+        )
         self.register_buffer("keys", torch.unique(keys), persistent=False)
 
     def _keys(self, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
@@ -72,7 +76,7 @@ def gather(local: torch.Tensor) -> torch.Tensor:
 
 
 def mean_over_processes(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """total / count such that the mean of its gradients over the processes is that of the global total / global count."""
+    """total / count, so that the mean of its gradients over the processes is that of global total / global count."""
     if distributed.is_available() and distributed.is_initialized():
         count = count.clone()
         distributed.all_reduce(count)

@@ -1,4 +1,4 @@
-"""Dual-view texts (KaLM, Section 3.2): `[head, relation]` and `{tail}`, encoded by one decoder, pooled at the last token.
+"""Dual-view texts (KaLM, Section 3.2): `[head, relation]` and `{tail}`, one decoder, pooled at the last token.
 
 The brackets stand where other models put their begin and end tokens. Texts are tokenised once, in pieces, so that
 the closing bracket is always a token of its own and a long description never cuts off the relation behind it.
@@ -29,7 +29,12 @@ class DualViewTexts:
 
     @classmethod
     def of(
-        cls, graph: Graph, tokenizer: PreTrainedTokenizerBase, entity_text: str, inverse_text: str, maximum_length: int
+        cls,
+        graph: Graph,
+        tokenizer: PreTrainedTokenizerBase,
+        entity_text: str,
+        inverse_text: str,
+        maximum_length: int,
     ) -> "DualViewTexts":
         """Tokenise every entity and relation once; descriptions are cut to `maximum_length` tokens."""
 
@@ -98,7 +103,9 @@ def encode_chunks(backbone: PreTrainedModel, parts: list[dict[str, torch.Tensor]
 
 
 @torch.inference_mode()
-def encode_sequences(backbone: PreTrainedModel, sequences: list[list[int]], padding: int, batch_size: int) -> np.ndarray:
+def encode_sequences(
+    backbone: PreTrainedModel, sequences: list[list[int]], padding: int, batch_size: int
+) -> np.ndarray:
     """Token sequences -> L2-normalised vectors, float32 (n, d), without gradients."""
     parts, order = chunks(sequences, padding, batch_size)
     device = next(backbone.parameters()).device

@@ -4,7 +4,7 @@ import importlib
 from abc import ABC, abstractmethod
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ class Method(torch.nn.Module, ABC):
 
     Parameters: ClassVar[type]  # frozen dataclass: the method's own hyper-parameters
 
-    @abstractmethod
-    def __init__(self, parameters: Any, graph: Graph, model: Path): ...
+    def __init__(self, parameters: Any, graph: Graph, model: Path):
+        super().__init__()
 
     @abstractmethod
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
@@ -55,7 +55,14 @@ class Method(torch.nn.Module, ABC):
 def build_method(name: str, parameters: dict, graph: Graph, model: Path) -> Method:
     """The method of the file methods/<name>.py, with its parameters checked against its dataclass."""
     module = importlib.import_module(f"kglm.methods.{name}")
-    known = {field.name for field in fields(module.Method.Parameters)}
+    options, where = module.Method.Parameters, f"method {name}"
+    known = {field.name for field in fields(options)}
     if unknown := sorted(set(parameters) - known):
-        raise InputError(f"unknown parameter {unknown[0]!r}", f"method {name}", f"choose among {', '.join(sorted(known))}")
-    return module.Method(module.Method.Parameters(**parameters), graph, model)
+        remedy = f"choose among {', '.join(sorted(known))}"
+        raise InputError(f"unknown parameter {unknown[0]!r}", where, remedy)
+    for option, kind in get_type_hints(options).items():
+        choices = get_args(kind)  # of a Literal; other types have none
+        if choices and parameters.get(option, choices[0]) not in choices:
+            remedy = f"choose one of {', '.join(choices)}"
+            raise InputError(f"{option} is {parameters[option]!r}", where, remedy)
+    return module.Method(options(**parameters), graph, model)

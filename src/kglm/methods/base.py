@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,10 +18,10 @@ from kglm.methods._dual_view import DualViewEncoder, DualViewTexts
 class Parameters:
     """How texts are made; the same keys as KaLM's."""
 
-    entity_text: str = "name_and_description"
-    inverse_text: str = "dataset"
+    entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
+    inverse_text: Literal["dataset", "prefix"] = "dataset"
     maximum_description_length: int = 50
-    base_weights: str = "float32"
+    base_weights: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
 class Method(DualViewEncoder, _interface.Method):
@@ -30,7 +30,7 @@ class Method(DualViewEncoder, _interface.Method):
     Parameters = Parameters
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):
-        super().__init__()
+        super().__init__(parameters, graph, model)
         self.texts = DualViewTexts.of(
             graph,
             load_tokenizer(model),
@@ -38,7 +38,7 @@ class Method(DualViewEncoder, _interface.Method):
             parameters.inverse_text,
             parameters.maximum_description_length,
         )
-        self.causal = load_causal(model, dtype=parameters.base_weights)
+        self.causal = load_causal(model, dtype=parameters.base_weights).requires_grad_(False)
 
     @property
     def backbone(self):

@@ -6,7 +6,7 @@ Equations 1 to 4 of the paper. The fields of `Parameters` are the options; the v
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,14 @@ from kglm.kg.instructions import TRIPLE_COMPLETION, prompt
 from kglm.lm.language_model import load_causal, load_tokenizer, pad
 from kglm.lm.lora import add_lora
 from kglm.methods import _interface
-from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, mean_over_processes, same_tail
+from kglm.methods._contrastive import (
+    KnownTriples,
+    as_tensor,
+    gather,
+    info_nce,
+    mean_over_processes,
+    same_tail,
+)
 from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, chunks, encode_chunks
 
 IGNORED = -100  # the label that the cross-entropy leaves out
@@ -28,35 +35,28 @@ IGNORED = -100  # the label that the cross-entropy leaves out
 class Parameters:
     """KaLM's options, with the paper's values for WN18RR (Table 3) where it gives them."""
 
-    entity_text: str = "name_and_description"
-    inverse_text: str = "dataset"  # dataset: the dataset's own texts; prefix: "inverse" before the relation's
+    entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
+    inverse_text: Literal["dataset", "prefix"] = "dataset"  # the dataset's own, or "inverse" before the relation's
     maximum_description_length: int = 50  # tokens
     temperature: float = 0.05  # at the start
     train_temperature: bool = True
     margin: float = 0.02  # of Equation 1; the paper names no value, this is the released one
-    mask_known_tails: str = "all"  # all: known true pairs are no negatives; same_tail: only repeated tails are not
+    mask_known_tails: Literal["all", "same_tail"] = "all"  # which pairs are no negatives: all known true ones, or
+    # only those with the very tail of the positive
     gather_negatives: bool = True  # over all processes
     language_model_weight: float = 0.1  # λ of Equation 4
     language_model_batch_size: int = 4  # M of Equation 3
-    language_model_batch: str = "own"  # own: drawn from all training triples; subset: from the contrastive batch
+    language_model_batch: Literal["own", "subset"] = "own"  # drawn from all training triples, or from the batch
     maximum_language_model_length: int = 256  # tokens
-    lora_modules: str = "ffn"  # ffn, att or att-ffn
+    lora_modules: Literal["ffn", "att", "att-ffn"] = "ffn"
     lora_rank: int = 8
     lora_alpha: float = 16.0
     lora_dropout: float = 0.05
-    base_weights: str = "float32"  # float32, bfloat16 or int8
+    base_weights: Literal["float32", "bfloat16", "int8"] = "float32"
     gradient_checkpointing: bool = True
     chunk_size: int = 0  # texts encoded at once; gradients are those of the whole batch; 0: all at once
 
     def __post_init__(self):
-        choices = {
-            "mask_known_tails": ("all", "same_tail"),
-            "language_model_batch": ("own", "subset"),
-            "inverse_text": ("dataset", "prefix"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}", "method kalm", f"choose one of {', '.join(allowed)}")
         if self.temperature <= 0:
             raise InputError(f"temperature is {self.temperature}", "method kalm", "it must be above 0")
 
@@ -67,15 +67,17 @@ class Method(DualViewEncoder, _interface.Method):
     Parameters = Parameters
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):
-        super().__init__()
+        super().__init__(parameters, graph, model)
         p = self.parameters_ = parameters
         self.tokenizer = load_tokenizer(model)
-        self.texts = DualViewTexts.of(graph, self.tokenizer, p.entity_text, p.inverse_text, p.maximum_description_length)
+        self.texts = DualViewTexts.of(
+            graph, self.tokenizer, p.entity_text, p.inverse_text, p.maximum_description_length
+        )
         self.relation_texts = graph.relation_texts(p.inverse_text)
         self.train_triples = graph.split("train", inverse=True)
         causal = load_causal(model, dtype=p.base_weights)
         if p.gradient_checkpointing:
-            causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            causal.activation_checkpointing_enable({"use_reentrant": False})
             causal.enable_input_require_grads()
         self.adapted = add_lora(causal, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout)
         self.known = KnownTriples(graph)
@@ -109,16 +111,20 @@ class Method(DualViewEncoder, _interface.Method):
         return source[generator.choice(len(source), size, replace=False)]
 
     def _completions(self, triples: np.ndarray) -> dict[str, torch.Tensor]:
-        """Alpaca prompts and answers; only the answers (and the end token) are labelled."""
+        """Alpaca prompts and answers; only the answers (and the end token) are labelled.
+
+        Too long a sequence loses the beginning of its prompt, never its answer (unless that alone is too long).
+        """
         limit = self.parameters_.maximum_language_model_length
         sequences, labels = [], []
         for head, relation, tail in triples.tolist():
             given = prompt(TRIPLE_COMPLETION, f"{self._description(head)}, {self.relation_texts[relation]}")
             question = self.tokenizer(given)["input_ids"]
             answer = self.tokenizer(self._description(tail), add_special_tokens=False)["input_ids"]
-            answer = [*answer, self.tokenizer.eos_token_id]
-            sequences.append((question + answer)[:limit])
-            labels.append(([IGNORED] * len(question) + answer)[:limit])
+            answer = [*answer, self.tokenizer.eos_token_id][: limit - 1]
+            question = question[max(len(question) + len(answer) - limit, 0) :]
+            sequences.append(question + answer)
+            labels.append([IGNORED] * len(question) + answer)
         inputs = pad(sequences, self.texts.padding)
         return {**inputs, "labels": pad(labels, IGNORED)["input_ids"]}
 

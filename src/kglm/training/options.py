@@ -7,7 +7,7 @@ from kglm.errors import InputError
 
 @dataclass(frozen=True)
 class Training:
-    """One run's training; the values of KaLM's Table 3 for WN18RR where it gives them. No epochs: nothing is trained."""
+    """One run's training; the values of KaLM's Table 3 for WN18RR where it gives them; 0 epochs train nothing."""
 
     epochs: int = 20
     batch_size: int = 24  # triples a step, over all processes

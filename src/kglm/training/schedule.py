@@ -14,7 +14,13 @@ class Schedule(Dataset):
     """
 
     def __init__(self, method: Method, triples: np.ndarray, batch_size: int, epochs: int, seed: int, parts: int = 1):
-        self.method, self.triples, self.batch_size, self.seed, self.parts = method, triples, batch_size, seed, parts
+        self.method, self.triples, self.batch_size, self.seed, self.parts = (
+            method,
+            triples,
+            batch_size,
+            seed,
+            parts,
+        )
         self.steps_per_epoch = -(-(len(triples) // parts * parts) // batch_size)
         self.steps = self.steps_per_epoch * epochs
         self._epoch, self._order = -1, np.empty(0, np.int64)

@@ -65,7 +65,6 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     triples = graph.split("train", inverse=True)
     schedule = Schedule(method, triples, options.batch_size, options.epochs, spec["seed"], parts)
     valid = evenly_spaced(graph.split("valid"), options.validation_triples)
-    every = options.validate_every_epochs * schedule.steps_per_epoch
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(checkpoints / "tensorboard"))
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
@@ -80,8 +79,6 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
         max_grad_norm=options.maximum_gradient_norm,
         bf16=options.precision == "bf16",
         seed=spec["seed"],
-        eval_strategy="steps" if every else "no",
-        eval_steps=every or None,
         save_strategy="steps",
         save_steps=options.save_every_steps or schedule.steps_per_epoch,
         save_total_limit=2,  # the one being written and the last whole one
@@ -93,14 +90,18 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
         ddp_find_unused_parameters=False,
     )
     trainer = MethodTrainer(
-        method, schedule, options, arguments, lambda: validate(method, graph, valid, options.encoding_batch_size)
+        method,
+        schedule,
+        options,
+        arguments,
+        lambda: validate(method, graph, valid, options.encoding_batch_size),
     )
     latest = last_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=str(latest) if latest else None)
     if trainer.interrupted is not None and trainer.state.global_step < schedule.steps:
         print(f"{spec['name']}: saved at step {trainer.state.global_step} of {schedule.steps}", file=sys.stderr)
         sys.exit(REQUEUE)
-    if not every:
+    if not options.validate_every_epochs:
         trainer.write_weights("last")
     return trainer.history
 
@@ -117,8 +118,18 @@ def embed(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> Non
     triples = np.concatenate([loaded.split(name, inverse=True) for name in ("valid", "test")])
     queries = np.unique(triples[:, :2], axis=0)
     heads, relations = np.ascontiguousarray(queries[:, 0]), np.ascontiguousarray(queries[:, 1])
-    encoded = {"heads": heads, "relations": relations, "embeddings": method.encode_queries(heads, relations, size)}
+    encoded = {
+        "heads": heads,
+        "relations": relations,
+        "embeddings": method.encode_queries(heads, relations, size),
+    }
     entities = {"embeddings": method.encode_entities(np.arange(loaded.entity_count), size)}
     with atomic_directory(out) as directory:
-        save_file({name: np.ascontiguousarray(array) for name, array in entities.items()}, directory / "entities.safetensors")
-        save_file({name: np.ascontiguousarray(array) for name, array in encoded.items()}, directory / "queries.safetensors")
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in entities.items()},
+            directory / "entities.safetensors",
+        )
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in encoded.items()},
+            directory / "queries.safetensors",
+        )

@@ -68,6 +68,7 @@ class MethodTrainer(Trainer):
         if best is None or metrics["MRR"] > best["MRR"]:
             self.history["best"] = {"step": step, "epoch": self.epoch_of(step), "MRR": metrics["MRR"]}
             self.write_weights("best")
+        self.control.should_evaluate = False  # else the end of the training would ask again
         self.log({f"valid_{name}": value for name, value in metrics.items()})
         return {f"eval_{name}": value for name, value in metrics.items()}
 
@@ -127,7 +128,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class _Epochs(TrainerCallback):
-    """Closes rows of the log and keeps the weights of each epoch."""
+    """Closes rows of the log, keeps the weights of each epoch, and asks for validation."""
 
     def __init__(self, trainer: MethodTrainer):
         self.trainer = trainer
@@ -139,6 +140,8 @@ class _Epochs(TrainerCallback):
             self.trainer.close_row()
         if within == 0 and options.keep_epochs:
             self.trainer.write_weights(f"epochs/{epoch}")
+        every = options.validate_every_epochs
+        control.should_evaluate = bool(every) and within == 0 and epoch % every == 0
 
 
 class _Interruption(TrainerCallback):
@@ -156,7 +159,6 @@ class _Interruption(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if self.trainer.interrupted is not None:
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
 
     def on_train_end(self, args, state, control, **kwargs):
         for number, handler in self.former.items():

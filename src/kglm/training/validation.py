@@ -17,7 +17,11 @@ def validate(method: Method, graph: Graph, triples: np.ndarray, batch_size: int)
         both[:, 2],
         graph.known_answers(both[:, 0], both[:, 1]),
     ).realistic
-    return {"MR": float(ranks.mean()), "MRR": float((1 / ranks).mean()), "Hits@10": float((ranks <= 10).mean())}
+    return {
+        "MR": float(ranks.mean()),
+        "MRR": float((1 / ranks).mean()),
+        "Hits@10": float((ranks <= 10).mean()),
+    }
 
 
 def evenly_spaced(triples: np.ndarray, count: int) -> np.ndarray:
