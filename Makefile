@@ -43,7 +43,7 @@ demo: .venv/.setup ## the whole pipeline at the demo scale: tables, figures, rep
 	@echo "Report: results/demo/report.html"
 
 test: .venv/.setup-dev ## all tests
-	@OMP_NUM_THREADS=1 python -m pytest -n 2
+	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.setup-dev ## ruff, snakefmt and snakemake --lint
 	@ruff check .

@@ -5,7 +5,8 @@ import re
 import shutil
 
 import pytest
-from tests.workflow.conftest import Workflow
+
+from .conftest import Workflow
 
 OVERLAYS = ("workflow/scales/demo.yaml", "examples/own_graph/config.yaml", "overlay.yaml")
 KALM = {"kalm_umls", "kalm_umls_lambda-0", "kalm_umls_lambda-0.01", "kalm_umls_lambda-1", "kalm_geography"}

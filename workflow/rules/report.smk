@@ -76,8 +76,11 @@ rule typeset_paper:
         "../../envs/kglm.yaml"
     shell:
         # The same sources give the same bytes: no date of today goes into the file.
-        "SOURCE_DATE_EPOCH=0 FORCE_SOURCE_DATE=1 latexmk -cd -pdf -interaction=nonstopmode -halt-on-error {input} "
-        "> {log} 2>&1"
+        """
+        export SOURCE_DATE_EPOCH=0 FORCE_SOURCE_DATE=1
+        latexmk -cd -pdf -interaction=nonstopmode -halt-on-error {input} >{log} 2>&1
+        latexmk -cd -c {input} >>{log} 2>&1
+        """
 
 
 rule write_summary:
