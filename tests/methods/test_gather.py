@@ -14,6 +14,7 @@ from kglm.methods._interface import build_method
 PARAMETERS = {
     "gradient_checkpointing": True,
     "chunk_size": 3,
+    "gradient_caching": True,
     "lora_dropout": 0.0,
     "language_model_batch_size": 4,
     "language_model_weight": 0.5,

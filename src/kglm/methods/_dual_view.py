@@ -78,8 +78,8 @@ def _distinct(keys: list[Hashable], build: list[Callable[[], list[int]]]) -> tup
 
 
 def chunks(sequences: list[list[int]], padding: int, size: int) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor]:
-    """Sequences in padded chunks of at most `size` (0: one chunk), alike in length; and where each one went, (n,)."""
-    batches = list(batches_by_length(sequences, size or max(len(sequences), 1)))
+    """Sequences in padded chunks of at most `size`, alike in length, so that little is padded; and where each went."""
+    batches = list(batches_by_length(sequences, size))
     order = torch.empty(len(sequences), dtype=torch.long)
     order[torch.tensor([row for batch in batches for row in batch], dtype=torch.long)] = torch.arange(len(sequences))
     return [pad([sequences[row] for row in batch], padding) for batch in batches], order
@@ -91,14 +91,16 @@ def encode(backbone: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.
     return torch.nn.functional.normalize(last_token_pool(hidden, inputs["attention_mask"]).float(), dim=-1)
 
 
-def encode_chunks(backbone: PreTrainedModel, parts: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-    """Encode chunk by chunk; of more than one chunk only the vectors are kept, the rest is computed again backwards.
+def encode_chunks(
+    backbone: PreTrainedModel, parts: list[dict[str, torch.Tensor]], caching: bool = False
+) -> torch.Tensor:
+    """Encode chunk by chunk; with `caching`, only the vectors are kept and the rest is computed again backwards.
 
     This is gradient caching (Gao et al. 2021) by PyTorch's own checkpointing: random states are restored, so that
     the gradients are those of one big batch while memory is that of one chunk.
     """
-    if len(parts) == 1:
-        return encode(backbone, parts[0])
+    if not caching:
+        return torch.cat([encode(backbone, part) for part in parts])
     return torch.cat([checkpoint(encode, backbone, part, use_reentrant=False) for part in parts])
 
 

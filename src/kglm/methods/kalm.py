@@ -54,7 +54,8 @@ class Parameters:
     lora_dropout: float = 0.05
     base_weights: Literal["float32", "bfloat16", "int8"] = "float32"
     gradient_checkpointing: bool = True
-    chunk_size: int = 0  # texts encoded at once; gradients are those of the whole batch; 0: all at once
+    chunk_size: int = 64  # texts encoded at once
+    gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
 
     def __post_init__(self):
         if self.temperature <= 0:
@@ -134,7 +135,7 @@ class Method(DualViewEncoder, _interface.Method):
     def forward(self, encoder, query_rows, answer_rows, triples, language_model=None) -> dict[str, torch.Tensor]:
         """Equation 4. encoder: padded chunks of distinct texts; *_rows: (b,) rows of the encoded; triples: (b, 3)."""
         p = self.parameters_
-        vectors = encode_chunks(self.backbone, encoder)
+        vectors = encode_chunks(self.backbone, encoder, p.gradient_caching)
         queries, answers = vectors[query_rows], vectors[answer_rows]
         if p.gather_negatives:
             queries, answers, triples = gather(queries), gather(answers), gather(triples)

@@ -10,6 +10,7 @@ class Training:
     """One run's training; the values of KaLM's Table 3 for WN18RR where it gives them; 0 epochs train nothing."""
 
     epochs: int = 20
+    maximum_steps: int = 0  # end after so many steps, the learning rate's schedule with them; 0: all epochs
     batch_size: int = 24  # triples a step, over all processes
     learning_rate: float = 1.0e-4
     scheduler: str = "cosine"

@@ -4,24 +4,15 @@ import numpy as np
 
 from kglm.kg.graph import Graph
 from kglm.methods._interface import Method
-from kglm.ranking import filtered_ranks
+from kglm.ranking import rank_triples, summarise
 
 
 def validate(method: Method, graph: Graph, triples: np.ndarray, batch_size: int) -> dict[str, float]:
-    """MR, MRR and Hits@10 (realistic ranks) of triples (n, 3) and their inverses."""
-    both = np.concatenate([triples, graph.inverse(triples)])
-    queries, rows = np.unique(both[:, :2], axis=0, return_inverse=True)
-    ranks = filtered_ranks(
-        method.encode_queries(queries[:, 0], queries[:, 1], batch_size)[rows.ravel()],
-        method.encode_entities(np.arange(graph.entity_count), batch_size),
-        both[:, 2],
-        graph.known_answers(both[:, 0], both[:, 1]),
-    ).realistic
-    return {
-        "MR": float(ranks.mean()),
-        "MRR": float((1 / ranks).mean()),
-        "Hits@10": float((ranks <= 10).mean()),
-    }
+    """MR, MRR and Hits@10 (realistic ranks) of triples (n, 3), asked for in both directions."""
+    entities = method.encode_entities(np.arange(graph.entity_count), batch_size)
+    ranks = rank_triples(graph, triples, lambda h, r: method.encode_queries(h, r, batch_size), entities)
+    metrics = summarise(ranks)
+    return {name: metrics[name] for name in ("MR", "MRR", "Hits@10")}
 
 
 def evenly_spaced(triples: np.ndarray, count: int) -> np.ndarray:
