@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,9 @@ from kglm.errors import InputError
 from kglm.training.options import Training
 from kglm.training.schedule import Schedule
 from kglm.training.validation import evenly_spaced
+
+
+OPTIONS = Training(epochs=3, batch_size=6)
 
 
 class Echo:
@@ -26,7 +31,7 @@ class Echo:
 def test_each_epoch_holds_each_triple_once(count, batch_size, epochs, seed, parts):
     batch_size *= parts
     triples = np.arange(3 * count).reshape(count, 3)
-    schedule = Schedule(Echo(), triples, batch_size, epochs, seed, parts)
+    schedule = Schedule(Echo(), triples, Training(epochs=epochs, batch_size=batch_size), seed, parts)
     assert len(schedule) == schedule.steps * parts == schedule.steps_per_epoch * epochs * parts
     for epoch in range(epochs):
         steps = range(epoch * schedule.steps_per_epoch, (epoch + 1) * schedule.steps_per_epoch)
@@ -36,8 +41,8 @@ def test_each_epoch_holds_each_triple_once(count, batch_size, epochs, seed, part
 
 def test_a_step_is_a_function_of_the_seed_and_the_step_alone():
     triples = np.arange(60).reshape(20, 3)
-    forwards, backwards = (Schedule(Echo(), triples, 6, 3, 1) for _ in range(2))
-    other = Schedule(Echo(), triples, 6, 3, 2)
+    forwards, backwards = (Schedule(Echo(), triples, OPTIONS, 1) for _ in range(2))
+    other = Schedule(Echo(), triples, OPTIONS, 2)
     steps = range(len(forwards))
     there = {step: forwards[step] for step in steps}
     for step in reversed(steps):
@@ -48,7 +53,7 @@ def test_a_step_is_a_function_of_the_seed_and_the_step_alone():
 
 
 def test_processes_share_their_chance():
-    schedule = Schedule(Echo(), np.arange(60).reshape(20, 3), 6, 1, 0, parts=2)
+    schedule = Schedule(Echo(), np.arange(60).reshape(20, 3), OPTIONS, 0, parts=2)
     assert schedule[0]["chance"] == schedule[1]["chance"] != schedule[2]["chance"]
 
 
@@ -62,3 +67,10 @@ def test_validation_triples_are_spread_over_the_split(count, wanted):
     chosen = evenly_spaced(np.arange(3 * count).reshape(count, 3), wanted)
     assert len(chosen) == (count if wanted == 0 else min(wanted, count))
     assert len(np.unique(chosen, axis=0)) == len(chosen)
+
+
+def test_a_maximum_of_steps_ends_the_schedule():
+    triples = np.arange(60).reshape(20, 3)
+    whole, short = (Schedule(Echo(), triples, replace(OPTIONS, maximum_steps=n), 0) for n in (0, 5))
+    assert (len(whole), len(short)) == (12, 5)
+    np.testing.assert_array_equal(whole.batch(4), short.batch(4))

@@ -4,6 +4,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from kglm.methods._interface import Method
+from kglm.training.options import Training
 
 
 class Schedule(Dataset):
@@ -13,16 +14,13 @@ class Schedule(Dataset):
     is dropped only where it cannot be shared out evenly among the processes.
     """
 
-    def __init__(self, method: Method, triples: np.ndarray, batch_size: int, epochs: int, seed: int, parts: int = 1):
-        self.method, self.triples, self.batch_size, self.seed, self.parts = (
-            method,
-            triples,
-            batch_size,
-            seed,
-            parts,
-        )
-        self.steps_per_epoch = -(-(len(triples) // parts * parts) // batch_size)
-        self.steps = self.steps_per_epoch * epochs
+    def __init__(self, method: Method, triples: np.ndarray, options: Training, seed: int, parts: int = 1):
+        self.method, self.triples, self.seed, self.parts = method, triples, seed, parts
+        self.batch_size = options.batch_size
+        self.steps_per_epoch = -(-(len(triples) // parts * parts) // self.batch_size)
+        self.steps = self.steps_per_epoch * options.epochs
+        if options.maximum_steps:
+            self.steps = min(self.steps, options.maximum_steps)
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:

@@ -63,7 +63,7 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     if options.batch_size % parts:
         raise InputError(f"batch_size {options.batch_size} cannot be shared by {parts} processes", spec["name"])
     triples = graph.split("train", inverse=True)
-    schedule = Schedule(method, triples, options.batch_size, options.epochs, spec["seed"], parts)
+    schedule = Schedule(method, triples, options, spec["seed"], parts)
     valid = evenly_spaced(graph.split("valid"), options.validation_triples)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(checkpoints / "tensorboard"))
     arguments = TrainingArguments(

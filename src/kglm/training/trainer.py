@@ -136,12 +136,14 @@ class _Epochs(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         options, schedule = self.trainer.options, self.trainer.train_dataset
         epoch, within = divmod(state.global_step, schedule.steps_per_epoch)
-        if state.global_step % options.log_every_steps == 0 or within == 0:
+        last = state.global_step == schedule.steps  # a part of an epoch counts as one at the end
+        epoch, whole = epoch + (last and within > 0), within == 0 or last
+        if state.global_step % options.log_every_steps == 0 or whole:
             self.trainer.close_row()
-        if within == 0 and options.keep_epochs:
+        if whole and options.keep_epochs:
             self.trainer.write_weights(f"epochs/{epoch}")
         every = options.validate_every_epochs
-        control.should_evaluate = bool(every) and within == 0 and epoch % every == 0
+        control.should_evaluate = bool(every) and whole and (last or epoch % every == 0)
 
 
 class _Interruption(TrainerCallback):
