@@ -58,6 +58,11 @@ def run_code(stage):
     return lambda wildcards: code_hash(stage, config["runs"][wildcards.run]["method"])
 
 
+def model_code(wildcards):
+    """The code that makes a base model of its source, and of no other."""
+    return code_hash("model", MODELS[wildcards.model]["source"])
+
+
 # Which files belong together.
 
 

@@ -14,7 +14,7 @@ rule fetch_model:
     conda:
         "../../envs/kglm.yaml"
     params:
-        code=code_hash("model"),
+        code=model_code,
     shell:
         "kglm model --spec {input.spec} --out {output} > {log} 2>&1"
 
@@ -39,7 +39,7 @@ rule train_base_model:
         mem_mb=scaled("base_model", "mem_mb"),
         runtime=scaled("base_model", "runtime"),
     params:
-        code=code_hash("model"),
+        code=model_code,
         corpora=lambda wildcards, input: [os.path.dirname(path) for path in input.corpora],
     shell:
         "HF_HUB_OFFLINE=1 kglm model --spec {input.spec} --graph $(dirname {input.entities}) "

