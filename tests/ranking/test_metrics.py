@@ -43,9 +43,7 @@ def test_every_metric_equals_pykeens():
     results = pykeen_evaluator(scores, targets, known).finalize()
     ours = summarise(frame_of(ranks.realistic, ranks.candidates))
     assert ours.pop("queries") == 200
-    assert ours == pytest.approx(
-        {name: results.get_metric(f"tail.realistic.{PYKEEN[name]}") for name in METRICS}
-    )
+    assert ours == pytest.approx({name: results.get_metric(f"tail.realistic.{PYKEEN[name]}") for name in METRICS})
     assert len(set(ours.values())) == len(METRICS)
 
 

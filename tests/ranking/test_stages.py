@@ -30,9 +30,7 @@ def vectors(graph):
     """Embeddings of the entities and a table (head, relation) -> embedding, with many ties."""
     random = np.random.default_rng(0)
     entities = random.integers(-1, 2, (graph.entity_count, 3)).astype(np.float32)
-    return entities, random.integers(-1, 2, (graph.entity_count, 2 * graph.relation_count, 3)).astype(
-        np.float32
-    )
+    return entities, random.integers(-1, 2, (graph.entity_count, 2 * graph.relation_count, 3)).astype(np.float32)
 
 
 @pytest.fixture
@@ -47,9 +45,7 @@ def paths(graph, vectors, tmp_path):
     folder.mkdir()
     save_file({"embeddings": entities}, folder / "entities.safetensors")
     tensors = {"heads": heads, "relations": relations, "embeddings": table[heads, relations]}
-    save_file(
-        {name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "queries.safetensors"
-    )
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "queries.safetensors")
     return {"graph": tmp_path / "graph", "embeddings": folder, "out": tmp_path / "run" / "ranks.parquet"}
 
 
@@ -76,12 +72,8 @@ def expected_frame(graph, vectors):
 def test_ranks_are_those_of_the_definition(graph, vectors, paths):
     rank(**paths)
     frame = read_parquet(paths["out"], RANKS)
-    pd.testing.assert_frame_equal(
-        frame, expected_frame(graph, vectors), check_dtype=False, check_index_type=False
-    )
-    assert (frame["pessimistic"] > frame["optimistic"]).any() and (
-        frame["candidates"] < graph.entity_count
-    ).any()
+    pd.testing.assert_frame_equal(frame, expected_frame(graph, vectors), check_dtype=False, check_index_type=False)
+    assert (frame["pessimistic"] > frame["optimistic"]).any() and (frame["candidates"] < graph.entity_count).any()
 
 
 def test_triples_rank_without_files_and_by_a_callable(graph, vectors, paths):
@@ -145,9 +137,7 @@ def damage(change):
 
     def apply(embeddings):
         path = embeddings / "queries.safetensors"
-        save_file(
-            {name: np.ascontiguousarray(value) for name, value in change(load_file(path)).items()}, path
-        )
+        save_file({name: np.ascontiguousarray(value) for name, value in change(load_file(path)).items()}, path)
 
     return apply
 

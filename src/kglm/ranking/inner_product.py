@@ -1,9 +1,9 @@
 """Filtered ranks where the score is an inner product: tiles of queries × entities, counts instead of sorts.
 
-Two things make the ranks exact. Every score, the targets' own included, comes out of a matrix product of one
-and the same shape (edges are padded): BLAS chooses its kernels by shape, and their last bits differ. And it
-is checked, once a width, that this product rounds alike wherever in the tile two vectors stand; so equal
-vectors tie.
+Equal vectors must tie, so every score, the targets' own included, comes out of a matrix product of one and the
+same shape (edges are padded): BLAS chooses its kernels by shape, and their last bits differ. They differ even by
+the place in the tile (on AVX2 machines a few columns are summed in another order), so a probe, once a width, finds
+the columns that round alike, and queries stand in those alone.
 """
 
 import os
@@ -20,7 +20,8 @@ from kglm.errors import InputError
 from kglm.ranking.candidates import Ranks, candidate_counts, checked_targets, filtered_pairs, ranks_of
 from kglm.ranking.embedding_file import EmbeddingFile, embedding_rows
 
-# A tile of scores (0.5 MB) stays in a core's cache. Multiples of 16: no edge kernels.
+# A tile of scores (0.5 MB) stays in a core's cache. Multiples of the kernels' 12, 16 or 24 rows leave no edges.
+# TILE_QUERIES is at most TILE_ENTITIES: the targets of a tile's queries fit one tile.
 TILE_ENTITIES, TILE_QUERIES = 480, 256
 
 # A sum of so many comparisons fits a byte.
@@ -46,68 +47,66 @@ def filtered_ranks(
     queries, entities = np.asarray(queries), embedding_rows(entities)
     _check_shapes(queries, entities, targets)
     targets = checked_targets(targets, entities.shape[0])
-    tiles = _Tiles(queries, entities, *filtered_pairs(known, targets, entities.shape[0]))
-    greater, not_less = (np.zeros(tiles.queries.shape[:2], np.int64) for _ in range(2))
+    filtered = filtered_pairs(known, targets, entities.shape[0])
     with threadpool_limits(limits=1, user_api="blas"):  # the cores go to the threads below
-        product = _product(TILE_ENTITIES, TILE_QUERIES, entities.shape[1])
-        scores = tiles.target_scores(product, targets)
+        tiles = _Tiles(queries, entities, *filtered)
+        scores = tiles.target_scores(targets)
+        counts = np.zeros((2, *scores.shape), np.int64)
         with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
             blocks = range(-(-entities.shape[0] // TILE_ENTITIES)) if len(targets) else ()
-            for more, as_many in pool.map(lambda block: tiles.count(product, scores, block), blocks):
-                greater += more
-                not_less += as_many
-    greater, not_less = greater.ravel()[: len(targets)], not_less.ravel()[: len(targets)]
-    return ranks_of(
-        greater, not_less, candidate_counts(tiles.filtered_queries, len(targets), entities.shape[0])
-    )
+            for part in pool.map(lambda block: tiles.count(scores, block), blocks):
+                counts += part
+    greater, not_less = counts.reshape(2, -1)[:, tiles.places]
+    return ranks_of(greater, not_less, candidate_counts(filtered[0], len(targets), entities.shape[0]))
 
 
 class _Tiles:
     """The score matrix cut into tiles of TILE_ENTITIES × TILE_QUERIES, of which none outlives its use."""
 
     def __init__(self, queries, entities, filtered_queries, filtered_entities):
-        self.entities, self.filtered_queries = entities, filtered_queries
-        blocks, width = -(-len(queries) // TILE_QUERIES), queries.shape[1]
-        padded = np.zeros((blocks * TILE_QUERIES, width), np.float32)
-        padded[: len(queries)] = _float32(queries, "queries")
-        self.queries = padded.reshape(blocks, TILE_QUERIES, width)
-        self._largest_query = _largest(padded)
-        tile = filtered_entities // TILE_ENTITIES * len(self.queries) + filtered_queries // TILE_QUERIES
-        order = np.argsort(tile, kind="stable")
-        tile_count = -(-entities.shape[0] // TILE_ENTITIES) * len(self.queries)
-        self._pointers = np.searchsorted(tile[order], np.arange(tile_count + 1))
-        self._masked = filtered_entities[order] % TILE_ENTITIES, filtered_queries[order] % TILE_QUERIES
+        self.entities, width = entities, entities.shape[1]
+        self._product, columns = _product(TILE_ENTITIES, TILE_QUERIES, width)
+        tile, column = np.divmod(np.arange(len(queries)), len(columns))
+        self.places = tile * TILE_QUERIES + columns[column]  # of each query, in the tiles' columns one after another
+        self._queries = np.zeros((-(-len(queries) // len(columns)), TILE_QUERIES, width), np.float32)
+        self._queries.reshape(-1, width)[self.places] = _float32(queries, "queries")
+        self._largest_query = _largest(self._queries)
+        blocks, rows = np.divmod(filtered_entities, TILE_ENTITIES)
+        tiles, columns = np.divmod(self.places[filtered_queries], TILE_QUERIES)
+        number = blocks * len(self._queries) + tiles
+        order = np.argsort(number, kind="stable")
+        count = -(-entities.shape[0] // TILE_ENTITIES) * len(self._queries)
+        self._pointers = np.searchsorted(number[order], np.arange(count + 1))
+        self._masked = rows[order], columns[order]
 
-    def target_scores(self, product: Product, targets: np.ndarray) -> np.ndarray:
-        """Score of each query's target, float32 as (blocks, TILE_QUERIES); the padding scores infinity."""
-        scores = np.full(self.queries.shape[:2], np.inf, np.float32)
+    def target_scores(self, targets: np.ndarray) -> np.ndarray:
+        """Score of each query's target, float32 as (tiles, TILE_QUERIES); an empty place scores infinity."""
+        scores = np.full(self._queries.shape[:2], np.inf, np.float32)
         tile = np.empty((TILE_ENTITIES, TILE_QUERIES), np.float32)
-        step = min(TILE_ENTITIES, TILE_QUERIES)
-        for start in range(0, len(targets), TILE_QUERIES):
-            block = start // TILE_QUERIES
-            for first in range(0, min(TILE_QUERIES, len(targets) - start), step):
-                wanted = targets[start + first : min(start + first + step, start + TILE_QUERIES)]
-                product(self._padded(_rows(self.entities, wanted), wanted), self.queries[block], tile)
-                scores[block, first : first + len(wanted)] = np.diagonal(tile, first)[: len(wanted)]
+        numbers, columns = np.divmod(self.places, TILE_QUERIES)
+        for number, queries in enumerate(self._queries):
+            here = numbers == number
+            self._product(self._padded(_rows(self.entities, targets[here]), targets[here]), queries, tile)
+            scores[number, columns[here]] = tile[np.arange(here.sum()), columns[here]]
         return scores
 
-    def count(self, product: Product, target_scores: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """For one block of entities: how many candidates score > and >= each query's target."""
+    def count(self, target_scores: np.ndarray, block: int) -> np.ndarray:
+        """How many candidates of a block of entities score > and >= the targets, int64 (2, tiles, TILE_QUERIES)."""
         start, stop = block * TILE_ENTITIES, min((block + 1) * TILE_ENTITIES, self.entities.shape[0])
         entities = self._padded(self.entities[start:stop], np.arange(start, stop))
         tile = np.empty((TILE_ENTITIES, TILE_QUERIES), np.float32)
         mask = np.empty(tile.shape, bool)
         counts = np.zeros((2, *target_scores.shape), np.int64)
-        for number, queries in enumerate(self.queries):
-            product(entities, queries, tile)
-            masked = slice(*self._pointers[block * len(self.queries) + number :][:2])
+        for number, queries in enumerate(self._queries):
+            self._product(entities, queries, tile)
+            masked = slice(*self._pointers[block * len(self._queries) + number :][:2])
             tile[self._masked[0][masked], self._masked[1][masked]] = np.nan  # neither > nor >= to anything
             for compare, count in zip((np.greater, np.greater_equal), counts[:, number], strict=True):
                 compare(tile, target_scores[number], out=mask)
                 for first in range(0, stop - start, _BYTE):
                     part = mask[first : min(first + _BYTE, stop - start)].view(np.uint8)
                     count += np.add.reduce(part, axis=0, dtype=np.uint8)
-        return counts[0], counts[1]
+        return counts
 
     def _padded(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Entity embeddings as float32 (TILE_ENTITIES, d), refused where a score might not be finite."""
@@ -154,17 +153,21 @@ def _check_shapes(queries, entities, targets) -> None:
 
 
 @lru_cache
-def _product(entity_rows: int, query_rows: int, width: int) -> Product:
-    """The product of a tile: BLAS where it rounds alike at every position of this shape, else einsum."""
+def _product(entity_rows: int, query_rows: int, width: int) -> tuple[Product, np.ndarray]:
+    """The product of a tile and the query rows at which it rounds alike: BLAS if most do, else einsum and all."""
     random = np.random.default_rng(0)
+    entities = random.standard_normal((entity_rows, width), np.float32)
+    queries = random.standard_normal((query_rows, width), np.float32)
     tile = np.empty((entity_rows, query_rows), np.float32)
-    for _ in range(4):
-        entity, query = random.standard_normal((2, width), np.float32)
-        blas_product(np.tile(entity, (entity_rows, 1)), np.tile(query, (query_rows, 1)), tile)
-        if (tile != tile[0, 0]).any():
-            warnings.warn("this BLAS rounds equal products differently: ranking will be slow", stacklevel=2)
-            return slow_product
-    return blas_product
+    # For each place of an entity: the queries' places that give what most of them give for the same two vectors.
+    blas_product(entities, np.tile(queries[0], (query_rows, 1)), tile)
+    alike = (tile == np.median(tile, axis=1, keepdims=True)).all(axis=0)
+    # For each of these, all places of an entity must give the same for the same two vectors.
+    blas_product(np.tile(entities[0], (entity_rows, 1)), queries, tile)
+    if 2 * alike.sum() > query_rows and (tile[:, alike] == tile[0, alike]).all():
+        return blas_product, np.flatnonzero(alike)
+    warnings.warn("this BLAS rounds equal products differently: ranking will be slow", stacklevel=2)
+    return slow_product, np.arange(query_rows)
 
 
 def blas_product(entities: np.ndarray, queries: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -25,9 +25,7 @@ def rank(graph: Path, embeddings: Path, out: Path) -> None:
     query_of = _Queries(Path(embeddings) / "queries.safetensors", knowledge)
     splits = {name: knowledge.split(name) for name in ("valid", "test")}
     frames = [
-        rank_triples(knowledge, triples, query_of, entities, name)
-        for name, triples in splits.items()
-        if len(triples)
+        rank_triples(knowledge, triples, query_of, entities, name) for name, triples in splits.items() if len(triples)
     ]
     if not frames:
         raise InputError("has neither a valid nor a test triple", graph, "give the dataset a test split")
