@@ -10,7 +10,6 @@ from kglm.training.options import Training
 from kglm.training.schedule import Schedule
 from kglm.training.validation import evenly_spaced
 
-
 OPTIONS = Training(epochs=3, batch_size=6)
 
 
