@@ -102,14 +102,7 @@ def analysis_options(analysis: str) -> list[str]:
 
 def run_spec(config: dict, name: str) -> dict:
     """The resolved run: method defaults, then its variant, the dataset's settings, and the run's own."""
-    run = config["runs"][name]
-    method = config["methods"][run["method"]]
-    layers = [
-        method,
-        method.get("variants", {}).get(run.get("variant", DEFAULT_VARIANT), {}),
-        method.get("datasets", {}).get(run["dataset"], {}),
-        run,
-    ]
+    run, layers = config["runs"][name], _layers(config, name)
     parameters = {key: option.default for key, option in method_options(run["method"]).items()}
     training = {key: option.default for key, option in training_options().items()}
     return {
@@ -121,6 +114,23 @@ def run_spec(config: dict, name: str) -> dict:
         "parameters": merge(parameters, *(layer.get("parameters", {}) for layer in layers)),
         "training": merge(training, *(layer.get("training", {}) for layer in layers)),
     }
+
+
+def _layers(config: dict, name: str) -> list[dict]:
+    """What a run's values are made of, the strongest last."""
+    run = config["runs"][name]
+    method = config["methods"][run["method"]]
+    return [
+        method,
+        method.get("variants", {}).get(run.get("variant", DEFAULT_VARIANT), {}),
+        method.get("datasets", {}).get(run["dataset"], {}),
+        run,
+    ]
+
+
+def protocol(config: dict, name: str) -> str:
+    """How a run is ranked: filtered, or as some released code does it."""
+    return merge(*_layers(config, name)).get("protocol", "filtered")
 
 
 def analysis_spec(config: dict, analysis: str, run: str) -> dict:
@@ -136,8 +146,10 @@ def spec(config: dict, kind: str, name: str) -> dict:
         return run_spec(config, name)
     if kind in ANALYSES:
         return analysis_spec(config, kind, name)
+    if kind == "ranking":
+        return {"name": name, "protocol": protocol(config, name)}
     if kind == "evaluation":
-        return {**run_spec(config, name), "evaluation": config["evaluation"]}
+        return {**run_spec(config, name), "evaluation": {**config["evaluation"], "protocol": protocol(config, name)}}
     if kind == "access":
         return {"name": name, "models": {model: config["models"][model] for model in built_models(config)}}
     if kind == "instructions":

@@ -70,7 +70,7 @@ def expected_frame(graph, vectors):
 
 
 def test_ranks_are_those_of_the_definition(graph, vectors, paths):
-    rank(**paths)
+    rank({"name": "run"}, **paths)
     frame = read_parquet(paths["out"], RANKS)
     pd.testing.assert_frame_equal(frame, expected_frame(graph, vectors), check_dtype=False, check_index_type=False)
     assert (frame["pessimistic"] > frame["optimistic"]).any() and (frame["candidates"] < graph.entity_count).any()
@@ -78,7 +78,7 @@ def test_ranks_are_those_of_the_definition(graph, vectors, paths):
 
 def test_triples_rank_without_files_and_by_a_callable(graph, vectors, paths):
     entities, table = vectors
-    rank(**paths)
+    rank({"name": "run"}, **paths)
     frame = read_parquet(paths["out"], RANKS)
     test = frame[frame["split"] == "test"].reset_index(drop=True)
     triples = graph.split("test")
@@ -103,7 +103,7 @@ def test_triples_rank_without_files_and_by_a_callable(graph, vectors, paths):
 
 
 def test_metrics_file(paths, tmp_path):
-    rank(**paths)
+    rank({"name": "run"}, **paths)
     out = tmp_path / "metrics.json"
     files = {"graph": paths["graph"], "ranks": paths["out"], "out": out}
     evaluate(SPEC | {"evaluation": {"resamples": 60}}, **files)
@@ -122,9 +122,9 @@ def test_metrics_file(paths, tmp_path):
 
 
 def test_both_stages_run_from_the_command_line(paths, tmp_path, capsys):
-    options = [f"--{name}={path}" for name, path in paths.items()]
-    assert main(["rank", *options]) == 0
     (tmp_path / "spec.json").write_text(json.dumps(SPEC | {"evaluation": {"resamples": 5}}))
+    options = [f"--spec={tmp_path / 'spec.json'}", *(f"--{name}={path}" for name, path in paths.items())]
+    assert main(["rank", *options]) == 0
     files = [f"--graph={paths['graph']}", f"--ranks={paths['out']}", f"--out={tmp_path / 'metrics.json'}"]
     assert main(["evaluate", f"--spec={tmp_path / 'spec.json'}", *files]) == 0
     (paths["embeddings"] / "queries.safetensors").unlink()
@@ -170,20 +170,31 @@ def fewer_entities(embeddings):
 def test_embeddings_that_do_not_fit_the_graph_are_refused(paths, apply, message):
     apply(paths["embeddings"])
     with pytest.raises(InputError, match=message):
-        rank(**paths)
+        rank({"name": "run"}, **paths)
     assert not paths["out"].parent.exists() or not list(paths["out"].parent.iterdir())
 
 
 @pytest.mark.parametrize("evaluation", [{"resample": 5}, {"resamples": 0}, {"confidence": 1.0}])
 def test_wrong_evaluation_options_are_refused(paths, tmp_path, evaluation):
-    rank(**paths)
+    rank({"name": "run"}, **paths)
     with pytest.raises(InputError, match="evaluation"):
         evaluate(SPEC | {"evaluation": evaluation}, paths["graph"], paths["out"], tmp_path / "metrics.json")
 
 
 def test_ranks_of_another_graph_are_refused(paths, tmp_path):
-    rank(**paths)
+    rank({"name": "run"}, **paths)
     frame = read_parquet(paths["out"], RANKS)
     write_parquet(frame.assign(tail=30), paths["out"], RANKS)
     with pytest.raises(InputError, match="the graph has not"):
         evaluate(SPEC, paths["graph"], paths["out"], tmp_path / "metrics.json")
+
+
+def test_the_released_protocol_is_told_apart(paths):
+    rank({"name": "run", "protocol": "released"}, **paths)
+    released = read_parquet(paths["out"], RANKS)
+    rank({"name": "run"}, **paths)
+    filtered = read_parquet(paths["out"], RANKS)
+    assert (released["candidates"] >= filtered["candidates"]).all()
+    assert (released["candidates"] > filtered["candidates"]).any()
+    with pytest.raises(InputError, match="unknown protocol 'raw'"):
+        rank({"name": "run", "protocol": "raw"}, **paths)

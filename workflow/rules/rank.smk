@@ -4,6 +4,7 @@
 rule rank_queries:
     input:
         unpack(run_graph),
+        spec="<results>/specs/ranking/{run}.json",
         entity_embeddings="<results>/runs/{run}/embeddings/entities.safetensors",
         query_embeddings="<results>/runs/{run}/embeddings/queries.safetensors",
     output:
@@ -21,8 +22,8 @@ rule rank_queries:
     params:
         code=run_code("rank"),
     shell:
-        "kglm rank --graph $(dirname {input.entities}) --embeddings $(dirname {input.entity_embeddings}) "
-        "--out {output} > {log} 2>&1"
+        "kglm rank --spec {input.spec} --graph $(dirname {input.entities}) "
+        "--embeddings $(dirname {input.entity_embeddings}) --out {output} > {log} 2>&1"
 
 
 rule evaluate_ranks:

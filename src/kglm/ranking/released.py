@@ -11,7 +11,7 @@ import numpy as np
 from kglm.ranking.candidates import Ranks, checked_targets, filtered_pairs
 from kglm.ranking.embedding_file import EmbeddingFile, embedding_rows
 
-_ROWS = 64  # whole rows of scores are sorted: memory is _ROWS × entities
+_ROWS = 64  # queries at a time
 
 
 def released_ranks(
@@ -21,7 +21,7 @@ def released_ranks(
     known: tuple[np.ndarray, np.ndarray],
 ) -> Ranks:
     """Places of the targets, with the arguments of `filtered_ranks`; all three ranks are the one place."""
-    entities = embedding_rows(entities)[:]
+    entities = embedding_rows(entities)[:]  # whole rows of scores are sorted: no larger graph than memory holds
     targets = checked_targets(targets, len(entities))
     rows, columns = filtered_pairs(known, targets, len(entities))
     places = np.empty(len(targets), np.int64)

@@ -12,20 +12,31 @@ from kglm.errors import InputError
 from kglm.files import write_json
 from kglm.kg.graph import Graph
 from kglm.ranking.embedding_file import open_embeddings
+from kglm.ranking.inner_product import filtered_ranks
 from kglm.ranking.metrics import EVALUATION_VERSION, evaluate_ranks
+from kglm.ranking.released import released_ranks
 from kglm.ranking.triples import rank_triples
 
-EVALUATION = {"resamples": 1000, "confidence": 0.95, "seed": 0}
+EVALUATION = {"resamples": 1000, "confidence": 0.95, "seed": 0, "protocol": "filtered"}
+PROTOCOLS = {"filtered": filtered_ranks, "released": released_ranks}
 
 
-def rank(graph: Path, embeddings: Path, out: Path) -> None:
-    """Filtered ranks of valid and test in both directions, from a run's embeddings."""
+def rank(spec: dict, graph: Path, embeddings: Path, out: Path) -> None:
+    """Ranks of valid and test in both directions, from a run's embeddings.
+
+    spec["protocol"] is filtered (the default) or released, which is KaLM's own evaluation and for comparison only.
+    """
+    protocol = spec.get("protocol", "filtered")
+    if protocol not in PROTOCOLS:
+        raise InputError(f"unknown protocol {protocol!r}", "ranking", f"choose one of {', '.join(PROTOCOLS)}")
     knowledge = Graph.read(graph)
     entities = open_embeddings(Path(embeddings) / "entities.safetensors")
     query_of = _Queries(Path(embeddings) / "queries.safetensors", knowledge)
     splits = {name: knowledge.split(name) for name in ("valid", "test")}
     frames = [
-        rank_triples(knowledge, triples, query_of, entities, name) for name, triples in splits.items() if len(triples)
+        rank_triples(knowledge, triples, query_of, entities, name, PROTOCOLS[protocol])
+        for name, triples in splits.items()
+        if len(triples)
     ]
     if not frames:
         raise InputError("has neither a valid nor a test triple", graph, "give the dataset a test split")
@@ -44,7 +55,8 @@ def evaluate(spec: dict, graph: Path, ranks: Path, out: Path) -> None:
     _check_numbers(frame, knowledge, ranks)
     metrics = evaluate_ranks(frame, knowledge, options["resamples"], options["confidence"], options["seed"])
     run = {"run": spec["name"]} | {key: spec[key] for key in ("method", "dataset", "model", "seed")}
-    write_json(run | {"evaluation_version": EVALUATION_VERSION, "metrics": metrics}, out)
+    how = {"evaluation_version": EVALUATION_VERSION, "protocol": options["protocol"]}
+    write_json(run | how | {"metrics": metrics}, out)
 
 
 class _Queries:

@@ -21,6 +21,7 @@ def rank_triples(
     query_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
     entities: "np.ndarray | EmbeddingFile | Path",
     split: str = "valid",
+    ranks_of: Callable[..., Ranks] = filtered_ranks,
 ) -> pd.DataFrame:
     """Ranks of triples (n, 3) in both directions by inner product, 2n rows: first the tails, then the heads.
 
@@ -34,7 +35,7 @@ def rank_triples(
         what = f"holds {entities.shape[0]} embeddings for {graph.entity_count} entities of the graph"
         raise InputError(what, "entities", "embed this graph again")
     known = graph.known_answers(heads, relations)
-    ranks = filtered_ranks(query_of(heads, relations), entities, targets, known)
+    ranks = ranks_of(query_of(heads, relations), entities, targets, known)
     return _frame(triples, split, ranks)
 
 
