@@ -33,7 +33,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary directory; it replaces the directory `path` when the block ends well, else it is removed."""
+    """Yield an empty temporary directory; it replaces `path` when the block ends well, else it is removed."""
     path = Path(path)
     with _told_when_full(path):
         path.parent.mkdir(parents=True, exist_ok=True)

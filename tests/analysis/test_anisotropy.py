@@ -82,9 +82,7 @@ def test_a_run_that_kept_no_epoch(model_folder, weights_folder, corpus_folder, t
     assert read_json(out)["epochs"] == []
 
 
-def test_last_layer_alone_fewer_sentences_and_markers(
-    model_folder, weights_folder, corpus_folder, sentences, tmp_path
-):
+def test_last_layer_alone_fewer_sentences_and_markers(model_folder, weights_folder, corpus_folder, sentences, tmp_path):
     spec = SPEC | {"options": {"layers": False, "sentences": 3, "markers": ["{", "}"]}}
     anisotropy(spec, model_folder, weights_folder, corpus_folder, tmp_path / "a.json")
     result = read_json(tmp_path / "a.json")
@@ -115,15 +113,11 @@ def test_on_the_graph(
     entities = load_file(embeddings_folder / "entities.safetensors")["embeddings"]
     queries = load_file(embeddings_folder / "queries.safetensors")
     keys = list(zip(queries["heads"].tolist(), queries["relations"].tolist(), strict=True))
-    pairs = [
-        (keys.index((h, r)), t) for h, r, t in graph.split(split, inverse=True).tolist() if (h, r) in keys
-    ]
+    pairs = [(keys.index((h, r)), t) for h, r, t in graph.split(split, inverse=True).tolist() if (h, r) in keys]
     rows, tails = map(list, zip(*pairs, strict=True))
     assert result["pairs"] == {"split": split, "count": len(pairs)}
     assert len(pairs) == count
-    assert result["alignment"] == pytest.approx(
-        alignment(queries["embeddings"][rows], entities[tails]), abs=1e-9
-    )
+    assert result["alignment"] == pytest.approx(alignment(queries["embeddings"][rows], entities[tails]), abs=1e-9)
     assert result["entities"]["count"] == 10
     assert result["entities"]["anisotropy"] == pytest.approx(sentence_anisotropy(entities))
     assert result["entities"]["theorem2"]["holds"]

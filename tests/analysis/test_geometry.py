@@ -24,9 +24,7 @@ def small_blocks(monkeypatch):
 @given(clouds)
 def test_anisotropy_is_the_mean_over_all_pairs(rows):
     n = len(rows)
-    naive = sum(float(rows[i].astype(float) @ rows[j]) for i in range(n) for j in range(n) if i != j) / (
-        n * (n - 1)
-    )
+    naive = sum(float(rows[i].astype(float) @ rows[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
     assert geometry.sentence_anisotropy(rows) == pytest.approx(naive, abs=1e-12)
 
 
@@ -45,9 +43,7 @@ def test_uniformity_is_that_of_the_list_of_distances(rows):
 @given(clouds, st.floats(0.5, 3))
 def test_alignment_against_a_loop(rows, alpha):
     other = rows[::-1]
-    expected = np.mean(
-        [np.sqrt(((a.astype(float) - b) ** 2).sum()) ** alpha for a, b in zip(rows, other, strict=True)]
-    )
+    expected = np.mean([np.sqrt(((a.astype(float) - b) ** 2).sum()) ** alpha for a, b in zip(rows, other, strict=True)])
     assert geometry.alignment(rows, other, alpha) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 

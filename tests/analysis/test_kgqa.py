@@ -35,9 +35,7 @@ def test_batched_answers_are_greedy_continuations_of_each_prompt(model_folder):
 def test_grading_counts_the_expected_answer_and_every_true_one(graph):
     wording = Wording(graph, graph.entity_texts())
     tail = wording.ask("tail", (6, 0, 5))  # Hamburg lies on: Elbe Canal (asked for) and Elbe (true too)
-    graded = grade(
-        [tail] * 4, ["Elbe Canal, a canal", "elbe", "Rhine", "The Elbe Canal"], wording.candidates("tail")
-    )
+    graded = grade([tail] * 4, ["Elbe Canal, a canal", "elbe", "Rhine", "The Elbe Canal"], wording.candidates("tail"))
     assert graded == {
         "accuracy": 0.25,
         "confidence": wilson(1, 4),
@@ -45,9 +43,7 @@ def test_grading_counts_the_expected_answer_and_every_true_one(graph):
         "accuracy_any_true": 0.5,
     }
     no = wording.ask("classification", (3, 1, 2), true=False)
-    graded = grade(
-        [no, no], ["No, this is not true", "Yes, this is true"], wording.candidates("classification")
-    )
+    graded = grade([no, no], ["No, this is not true", "Yes, this is true"], wording.candidates("classification"))
     assert graded["accuracy"] == graded["accuracy_any_true"] == 0.5
 
 
@@ -67,13 +63,9 @@ def test_all_tasks_are_asked_in_both_settings(graph_folder, model_folder, weight
     assert again == result
 
 
-def test_cases_are_those_named_with_prompt_answer_and_verdict(
-    graph_folder, model_folder, weights_folder, tmp_path
-):
+def test_cases_are_those_named_with_prompt_answer_and_verdict(graph_folder, model_folder, weights_folder, tmp_path):
     case = {"head": {"name": "Hamburg", "description": "port"}, "relation": "lies on", "tail": "elbe-canal"}
-    result = ask_all(
-        graph_folder, model_folder, weights_folder, tmp_path / "kgqa.json", cases=[case], questions=1
-    )
+    result = ask_all(graph_folder, model_folder, weights_folder, tmp_path / "kgqa.json", cases=[case], questions=1)
     assert [(case["task"], case["setting"]) for case in result["cases"]] == [
         (task, setting) for task in TASKS for setting in ("zero_shot", "few_shot")
     ]
@@ -118,9 +110,7 @@ def test_what_does_not_fit_is_left_out_and_counted(graph_folder, model_folder, w
     assert result["tasks"]["tail"]["zero_shot"]["examples_left_out"] == 0
     assert 2 <= result["tasks"]["tail"]["few_shot"]["examples_left_out"] <= 6
     with pytest.raises(InputError, match="longer context"):
-        ask_all(
-            graph_folder, model_folder, weights_folder, tmp_path / "none.json", **options | {"context": 100}
-        )
+        ask_all(graph_folder, model_folder, weights_folder, tmp_path / "none.json", **options | {"context": 100})
     assert not (tmp_path / "none.json").exists()
 
 

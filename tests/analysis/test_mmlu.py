@@ -19,9 +19,7 @@ SUBJECTS = {"anatomy": 9, "high_school_us_history": 4}
 def question(subject: str, split: str, number: int, generator: np.random.Generator) -> dict:
     choices = [f"{word} {number}" for word in generator.permutation(["nerve", "None", " bone", "vein\n"])]
     text = f"  Which {'of these ' * int(generator.integers(4))}holds {number}?\nThink. "
-    return dict(
-        subject=subject, split=split, question=text, choices=choices, answer=int(generator.integers(4))
-    )
+    return dict(subject=subject, split=split, question=text, choices=choices, answer=int(generator.integers(4)))
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +53,7 @@ def test_prompts_and_answers_are_those_of_the_packaged_task(questions, model_fol
     task = packaged_task(f"mmlu/default/mmlu_{subject}.yaml", splits, num_fewshot=5)
     harness = harness_model(*load_pair(model_folder, None), 2048, 4)
     with caplog.at_level(logging.ERROR):
-        samples = evaluate(harness, {f"mmlu_{subject}": task}, bootstrap_iters=0)["samples"][
-            f"mmlu_{subject}"
-        ]
+        samples = evaluate(harness, {f"mmlu_{subject}": task}, bootstrap_iters=0)["samples"][f"mmlu_{subject}"]
     dev = split(questions, subject, "dev")
     ours = [prompt(subject, row, dev) for row in split(questions, subject, "test").itertuples()]
     theirs = [sample["arguments"] for sample in samples]
@@ -66,14 +62,11 @@ def test_prompts_and_answers_are_those_of_the_packaged_task(questions, model_fol
     best = [int(np.argmax([response[0][0] for response in sample["resps"]])) for sample in samples]
     assert choose_answers(harness, ours) == best
     assert [sample["acc"] == 1 for sample in samples] == [
-        row.answer == answer
-        for row, answer in zip(split(questions, subject, "test").itertuples(), best, strict=True)
+        row.answer == answer for row, answer in zip(split(questions, subject, "test").itertuples(), best, strict=True)
     ]
 
 
-def test_accuracy_over_all_questions_and_by_subject(
-    questions, folder, model_folder, weights_folder, tmp_path
-):
+def test_accuracy_over_all_questions_and_by_subject(questions, folder, model_folder, weights_folder, tmp_path):
     mmlu(SPEC, model_folder, weights_folder, folder, tmp_path / "mmlu.json")
     result = read_json(tmp_path / "mmlu.json")
     harness = harness_model(*load_pair(model_folder, None), 2048, 1)
@@ -83,20 +76,14 @@ def test_accuracy_over_all_questions_and_by_subject(
         answers = choose_answers(harness, [prompt(subject, row, dev) for row in test.itertuples()])
         right[subject] = int((test["answer"].to_numpy() == answers).sum())
     assert result.items() >= IDENTITY.items()
-    assert {
-        name: round(entry["accuracy"] * SUBJECTS[name]) for name, entry in result["subjects"].items()
-    } == right
+    assert {name: round(entry["accuracy"] * SUBJECTS[name]) for name, entry in result["subjects"].items()} == right
     assert result["questions"] == sum(SUBJECTS.values())
     assert result["accuracy"] == pytest.approx(sum(right.values()) / 13)
     assert result["confidence"] == wilson(sum(right.values()), 13)
-    assert result["subject_mean"] == pytest.approx(
-        np.mean([right[name] / SUBJECTS[name] for name in SUBJECTS])
-    )
+    assert result["subject_mean"] == pytest.approx(np.mean([right[name] / SUBJECTS[name] for name in SUBJECTS]))
 
 
-def test_a_sample_is_of_the_stated_size_and_the_same_each_time(
-    folder, model_folder, weights_folder, tmp_path
-):
+def test_a_sample_is_of_the_stated_size_and_the_same_each_time(folder, model_folder, weights_folder, tmp_path):
     spec = SPEC | {"options": {"questions_per_subject": 5, "shots": 0}}
     for name in "ab":
         mmlu(spec, model_folder, weights_folder, folder, tmp_path / name)

@@ -42,9 +42,7 @@ def test_the_harness_agrees_with_cross_entropy(model_folder, weights_folder, cor
         sum(len(text.split()) for text in documents),
         sum(len(text.encode()) for text in documents),
     )
-    assert (
-        result.items() >= (IDENTITY | {"corpus": corpus_folder.name, "context": 48, "tokens": tokens}).items()
-    )
+    assert result.items() >= (IDENTITY | {"corpus": corpus_folder.name, "context": 48, "tokens": tokens}).items()
     assert (result["words"], result["bytes"], result["documents"]) == (words, octets, len(documents))
     assert result["token_perplexity"] == pytest.approx(math.exp(loss / tokens), rel=1e-4)
     assert result["word_perplexity"] == pytest.approx(math.exp(loss / words), rel=1e-3)
@@ -58,9 +56,7 @@ def test_it_is_what_the_packaged_wikitext_task_reports(model_folder, weights_fol
     page = "\n".join((corpus_folder / "test.txt").read_text("utf-8").splitlines())
     task = packaged_task("wikitext/wikitext.yaml", {"test": [{"page": page}]})
     harness = harness_model(*load_pair(model_folder, None), 64, 2, add_bos_token=False)
-    theirs = evaluate(harness, {"wikitext": task}, bootstrap_iters=0, log_samples=False)["results"][
-        "wikitext"
-    ]
+    theirs = evaluate(harness, {"wikitext": task}, bootstrap_iters=0, log_samples=False)["results"]["wikitext"]
     spec = SPEC | {"options": {"context": 64, "detokenise": True}}
     perplexity(spec, model_folder, weights_folder, corpus_folder, tmp_path / "a.json")
     ours = read_json(tmp_path / "a.json")

@@ -99,9 +99,7 @@ def test_worked_examples_come_from_training_and_repeat_no_list(wording, graph):
         examples = worked_examples(wording, task, [0, 17, 130], seed=0)
         assert len(examples) == 3
         assert {example.triple for example in examples} <= train
-    assert "|" not in "".join(
-        example.prompt for example in worked_examples(wording, "relation", [0, 1], seed=0)
-    )
+    assert "|" not in "".join(example.prompt for example in worked_examples(wording, "relation", [0, 1], seed=0))
     answers = [example.answer for example in worked_examples(wording, "classification", [0, 1, 2], seed=0)]
     assert answers == ["Yes, this is true", "No, this is not true", "Yes, this is true"]
 

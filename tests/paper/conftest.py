@@ -41,10 +41,9 @@ class Results:
         share = {"accuracy": 0.25, "confidence": [0.2, 0.31], "questions": 40}
         self.write(f"runs/{name}/mmlu.json", about | share)
         tasks = {task: {"zero_shot": share} for task in ("head", "tail", "relation", "classification")}
-        case = {"triple": ["a_b", "r", "c & d"], "setting": "zero_shot", "prompt": "Who? <x> | y" * 60}
+        case = {"triple": ["a_b", "r", "c & d"], "setting": "zero_shot", "question": "Who? <x> | y" * 60}
         cases = [
-            case | {"task": task, "answer": r"c \& d", "expected": "c & d", "correct": task != "tail"}
-            for task in tasks
+            case | {"task": task, "answer": r"c \& d", "expected": "c & d", "correct": task != "tail"} for task in tasks
         ]
         self.write(f"runs/{name}/kgqa.json", about | {"tasks": tasks, "cases": cases})
         curve = {
@@ -57,10 +56,7 @@ class Results:
         return about
 
     def _similarity(self, name: str, about: dict) -> None:
-        entities = [
-            {"id": str(i), "name": f"e{i}", "description": r"100 % of $x_{1}$ # \end{table}"}
-            for i in range(3)
-        ]
+        entities = [{"id": str(i), "name": f"e{i}", "description": r"100 % of $x_{1}$ # \end{table}"} for i in range(3)]
         labels = about | {"corpus": "prose", "triples": [{}] * 3, "sentences": [""] * 3, "entities": entities}
         self.write(f"runs/{name}/similarity.json", labels)
         matrix = np.eye(3, dtype=np.float32) / 2 + 0.5

@@ -29,9 +29,7 @@ def test_other_tables():
 
 def test_figures():
     similarity = ["similarity.safetensors", "similarity.json"]
-    assert figure_inputs(SPECS["triples"]) == [
-        f"runs/{run}/{file}" for run in ("ten", "twenty") for file in similarity
-    ]
+    assert figure_inputs(SPECS["triples"]) == [f"runs/{run}/{file}" for run in ("ten", "twenty") for file in similarity]
     assert figure_inputs(SPECS["bars"]) == [
         f"runs/{run}/{file}.json" for run in ("ten", "twenty") for file in ("kgqa", "perplexity", "mmlu")
     ]

@@ -23,9 +23,7 @@ def test_every_row_is_valid_and_said_once():
 
 def test_rows_do_not_contradict_themselves():
     """Hits@k are ordered, and bound the mean reciprocal rank from both sides, within rounding."""
-    wide = reported().pivot_table(
-        index=["paper", "table", "dataset", "method"], columns="metric", values="number"
-    )
+    wide = reported().pivot_table(index=["paper", "table", "dataset", "method"], columns="metric", values="number")
     rows = wide.dropna(subset=["MRR", "Hits@1", "Hits@3", "Hits@10"])
     assert len(rows) > 25
     one, three, ten = rows["Hits@1"], rows["Hits@3"], rows["Hits@10"]
@@ -105,9 +103,7 @@ def _rows(text: list[str], table: str, start: str, end: str) -> list[str]:
 
 
 def _numbers(line: str) -> list[str]:
-    return re.findall(
-        r"(?<![\w.@^-])\d+(?:\.\d+)*(?![\w.]*[a-z(])", re.sub(r"(?<=\d), ?(?=\d{3}\b)", "", line)
-    )
+    return re.findall(r"(?<![\w.@^-])\d+(?:\.\d+)*(?![\w.]*[a-z(])", re.sub(r"(?<=\d), ?(?=\d{3}\b)", "", line))
 
 
 def _printed(rows: pd.DataFrame) -> list[str]:
@@ -121,9 +117,7 @@ def _printed(rows: pd.DataFrame) -> list[str]:
     "method", ["TransE", "DistMult", "RotatE", "KG-BERT", "StAR", "C-LMKE", "SimKGC", "LLaMA", "KaLM (Ours)"]
 )
 def test_table_1_is_copied_right(text, method):
-    (line,) = [
-        line for line in _rows(text, "Table 1", "TransE\t", "KaLM (Ours)") if line.startswith(f"{method}\t")
-    ]
+    (line,) = [line for line in _rows(text, "Table 1", "TransE\t", "KaLM (Ours)") if line.startswith(f"{method}\t")]
     frame = reported()
     rows = frame[(frame["paper"] == "KaLM") & (frame["table"] == "Table 1") & (frame["method"] == method)]
     assert _numbers(line.removeprefix(method)) == _printed(rows)

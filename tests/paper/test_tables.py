@@ -66,10 +66,7 @@ def test_golden(epochs):
 
 def test_csv_has_one_row_a_cell(epochs):
     _, cells, _ = epochs
-    assert (
-        ",".join(cells.columns)
-        == "table,row,dataset,metric,reported,reproduced,difference,low,high,seeds,run"
-    )
+    assert ",".join(cells.columns) == "table,row,dataset,metric,reported,reproduced,difference,low,high,seeds,run"
     assert not cells.duplicated(["row", "dataset", "metric"]).any()
     cell = cells.set_index(["dataset", "row", "metric"]).loc[("WN18RR", "KaLM (epoch=10)", "MRR")]
     assert (cell["reported"], cell["reproduced"], cell["low"], cell["high"]) == (0.517, 0.5, 0.48, 0.53)
@@ -143,9 +140,7 @@ def test_mixed_evaluation_versions_are_refused(results):
     results.run("ten")
     about = results.run("twenty")
     both = {"MR": 1.0, "MRR": 1.0}
-    results.write(
-        "runs/twenty/metrics.json", about | {"evaluation_version": 2, "metrics": {"test": {"both": both}}}
-    )
+    results.write("runs/twenty/metrics.json", about | {"evaluation_version": 2, "metrics": {"test": {"both": both}}})
     with pytest.raises(InputError, match="mixes the evaluation versions"):
         make(EPOCHS, results)
 
@@ -178,10 +173,7 @@ def test_results_of_another_run_are_refused(results):
 
 def cells_of(metric: str, values: list[str | None], kind: str = "reported", papers: str = "") -> pd.DataFrame:
     common = {"metric": metric, "unit": "fraction", "reported": None, "reproduced": None}
-    rows = [
-        common | {"row": f"r{i}", "paper": papers[i : i + 1] or "p", kind: value}
-        for i, value in enumerate(values)
-    ]
+    rows = [common | {"row": f"r{i}", "paper": papers[i : i + 1] or "p", kind: value} for i, value in enumerate(values)]
     return pd.DataFrame(rows)
 
 
@@ -290,9 +282,7 @@ def test_hyper_parameters(results):
     tex, cells, text = make(spec, results)
     assert "learning-rate & 1e-4 & 0.001 & 1e-4" in tex
     assert "bf16 & True & True & True" in tex
-    assert cells.set_index(["dataset", "row"]).loc[
-        ("WN18RR", "learning-rate"), "difference"
-    ] == pytest.approx(0.0009)
+    assert cells.set_index(["dataset", "row"]).loc[("WN18RR", "learning-rate"), "difference"] == pytest.approx(0.0009)
     assert "WN18RR, not as in the paper: learning-rate." in text
     assert "Not run at this scale: FB15k-237." in text
     assert "fixed in the code: optimizer." in text
@@ -303,7 +293,7 @@ def test_cases_and_entities(results):
     series = [{"label": "first", "run": "ten"}, {"label": "second", "run": "twenty"}]
     spec = {"name": "cases", "kind": "cases", "caption": "Cases.", "setting": "zero_shot", "series": series}
     tex, cells, text = make(spec, results)
-    assert list(cells.columns) == ["Task", "Prompt", "Expected", "first", "second"]
+    assert list(cells.columns) == ["Task", "Question", "Expected", "first", "second"]
     assert len(cells) == 4
     assert cells["first"].str.endswith("✓").sum() == 3
     assert "Not run: second." in text

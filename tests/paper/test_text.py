@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from kglm.paper.text import latex, markdown, one_line, shorten
 
-NASTY = (
-    r"\input{x} & 50 % of $x_{1}^2$ #1 ~ <b>|</b> --- ''`` [] * \\[2pt]" + " é İ ł ß λ Ω 中 😀 \u202e\u0301"
-)
+NASTY = r"\input{x} & 50 % of $x_{1}^2$ #1 ~ <b>|</b> --- ''`` [] * \\[2pt]" + " é İ ł ß λ Ω 中 😀 \u202e\u0301"
 # What LaTeX makes of a character that is escaped; without it nothing of TeX's syntax may be left.
 COMMANDS = re.compile(
     r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|ldots|ss|ae|AE|oe|OE|o|O|l|L)\{\}"

@@ -65,14 +65,10 @@ def kgqa(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None
         extra = [wording.ask(task, triple) for triple in shown]
         tasks[task] = {}
         for setting in options["settings"]:
-            prompts, left_out = _compose_all(
-                wording, task, questions + extra, setting, loaded, tokenizer, options
-            )
+            prompts, left_out = _compose_all(wording, task, questions + extra, setting, loaded, tokenizer, options)
             answers = answer(loaded, tokenizer, prompts, options["new_tokens"], options["batch_size"])
             asked = len(questions)
-            tasks[task][setting] = grade(questions, answers[:asked], candidates) | {
-                "examples_left_out": left_out
-            }
+            tasks[task][setting] = grade(questions, answers[:asked], candidates) | {"examples_left_out": left_out}
             for row, question in enumerate(extra, start=asked):
                 cases.append(_case(wording, question, setting, prompts[row], answers[row], candidates))
     write_json(identity(spec) | {"tasks": tasks, "cases": cases, "options": options}, out)
@@ -118,9 +114,7 @@ def grade(questions: list[Question], answers: list[str], candidates: frozenset[s
     given = [named(text, candidates) for text in answers]
     exact = sum(text == _wanted(question) for question, text in zip(questions, given, strict=True))
     true = sum(text in question.accepted for question, text in zip(questions, given, strict=True))
-    return proportion(exact, len(questions)) | {
-        "accuracy_any_true": true / len(questions) if questions else None
-    }
+    return proportion(exact, len(questions)) | {"accuracy_any_true": true / len(questions) if questions else None}
 
 
 def _wanted(question: Question) -> str:

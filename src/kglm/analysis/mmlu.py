@@ -32,9 +32,7 @@ def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> Non
     options = choose_options(spec, DEFAULTS)
     subjects = _read(corpus)
     loaded, tokenizer = load_pair(model, weights, options["dtype"])
-    harness = harness_model(
-        loaded, tokenizer, context_length(loaded, options["context"]), options["batch_size"]
-    )
+    harness = harness_model(loaded, tokenizer, context_length(loaded, options["context"]), options["batch_size"])
     asked = [
         (subject, row, prompt(subject, row, dev.head(options["shots"])))
         for number, (subject, (dev, test)) in enumerate(subjects.items())
@@ -45,9 +43,7 @@ def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> Non
         [(subject, row.answer == answer) for (subject, row, _), answer in zip(asked, chosen, strict=True)],
         columns=["subject", "right"],
     )
-    by_subject = {
-        name: proportion(int(group.sum()), len(group)) for name, group in right.groupby("subject")["right"]
-    }
+    by_subject = {name: proportion(int(group.sum()), len(group)) for name, group in right.groupby("subject")["right"]}
     result = proportion(int(right["right"].sum()), len(right)) | {
         "subject_mean": float(np.mean([subject["accuracy"] for subject in by_subject.values()])),
         "subjects": by_subject,
@@ -59,9 +55,7 @@ def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> Non
 
 def prompt(subject: str, question, examples: pd.DataFrame) -> str:
     """The harness' prompt: a line on the subject, solved questions, then the question up to "Answer:"."""
-    opening = (
-        f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
-    )
+    opening = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
     solved = [f"{_ask(row)} {LETTERS[row.answer]}\n\n" for row in examples.itertuples()]
     return opening + "".join(solved) + _ask(question)
 

@@ -61,11 +61,7 @@ class Wording:
     @cached_property
     def relations(self) -> list[str]:
         texts = self.graph.relations["text"].tolist()
-        return (
-            texts + [f"inverse {text}" for text in texts]
-            if self.prefix_inverse
-            else self.graph.relation_texts()
-        )
+        return texts + [f"inverse {text}" for text in texts] if self.prefix_inverse else self.graph.relation_texts()
 
     @cached_property
     def _truth(self) -> np.ndarray:
@@ -78,9 +74,7 @@ class Wording:
         texts = self.relations[: self.graph.relation_count] if task == "relation" else self.names
         return frozenset(map(normalise, texts))
 
-    def ask(
-        self, task: str, triple: tuple[int, int, int], true: bool = True, choices: bool = True
-    ) -> Question:
+    def ask(self, task: str, triple: tuple[int, int, int], true: bool = True, choices: bool = True) -> Question:
         """A task's question about a triple; without `choices` a relation is asked for without the list."""
         if task == "head":
             head, relation, tail = self.graph.inverse(np.array([triple]))[0].tolist()
@@ -183,9 +177,7 @@ def worked_examples(wording: Wording, task: str, rows: list[int], seed: int) -> 
     return examples
 
 
-def compose(
-    question: Question, examples: list[Question], length: Callable[[str], int], limit: int
-) -> tuple[str, int]:
+def compose(question: Question, examples: list[Question], length: Callable[[str], int], limit: int) -> tuple[str, int]:
     """The prompt behind as many worked examples as fit into `limit` tokens, and how many were left out.
 
     Nothing is ever cut: where the question alone does not fit, an InputError says so.

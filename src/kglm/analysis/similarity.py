@@ -24,9 +24,7 @@ DEFAULTS = {
 }
 
 
-def similarity(
-    spec: dict, model: Path, weights: Path, corpus: Path, graph: Path, embeddings: Path, out: Path
-) -> None:
+def similarity(spec: dict, model: Path, weights: Path, corpus: Path, graph: Path, embeddings: Path, out: Path) -> None:
     """Write the tensors `triples`, `sentences` and `entities`, each (n, n), and their labels beside as JSON.
 
     Row i and column j of `triples` are query (h, r) i and tail j; the file of labels has the ending .json.
@@ -49,9 +47,7 @@ def similarity(
         "options": options,
     }
     with atomic_file(out) as temporary:
-        save_file(
-            {name: np.ascontiguousarray(matrix, np.float32) for name, matrix in matrices.items()}, temporary
-        )
+        save_file({name: np.ascontiguousarray(matrix, np.float32) for name, matrix in matrices.items()}, temporary)
     write_json(labels, Path(out).with_suffix(".json"))
 
 
@@ -83,9 +79,7 @@ def _triple_matrix(graph: Graph, folder: Path, count: int, seed: int) -> tuple[n
     row_of = {query: row for row, query in enumerate(asked)}
     if missing := {(head, relation) for head, relation, _ in triples.tolist()} - set(row_of):
         raise InputError(f"{len(missing)} queries of test are missing", path, "run the stage embed again")
-    queries = read_tensor(
-        path, "embeddings", [row_of[head, relation] for head, relation in triples[:, :2].tolist()]
-    )
+    queries = read_tensor(path, "embeddings", [row_of[head, relation] for head, relation in triples[:, :2].tolist()])
     tails = read_tensor(folder / "entities.safetensors", "embeddings", triples[:, 2])
     return triples, queries @ tails.T
 

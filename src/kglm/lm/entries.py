@@ -42,9 +42,7 @@ class Wheel:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise InputError("sha256 is not 64 lower-case hexadecimal digits", _ENTRY, "give the wheel's own")
         if climbs(self.member):
-            raise InputError(
-                f"member {self.member!r} leads out of the wheel", _ENTRY, "write a path inside it"
-            )
+            raise InputError(f"member {self.member!r} leads out of the wheel", _ENTRY, "write a path inside it")
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,7 @@ def read_entry(spec: dict) -> Entry:
         raise InputError(f"unknown key {unknown[0]!r}", _ENTRY, f"source {source} takes {', '.join(known)}")
     required = [name for name, field in known.items() if field.default is MISSING]
     if missing := [name for name in required if name not in values]:
-        raise InputError(
-            f"key {missing[0]!r} is missing", _ENTRY, f"source {source} needs {', '.join(required)}"
-        )
+        raise InputError(f"key {missing[0]!r} is missing", _ENTRY, f"source {source} needs {', '.join(required)}")
     return kind(**{key: _typed(key, value, known[key].type) for key, value in values.items()})
 
 

@@ -43,9 +43,7 @@ def check_folder(folder: Path, where: object = None) -> None:
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
     if pickles:
         remedy = "pickles are never loaded: convert the weights to model.safetensors first"
-        raise InputError(
-            f"its only weights are pickles or a foreign format ({', '.join(pickles)})", where, remedy
-        )
+        raise InputError(f"its only weights are pickles or a foreign format ({', '.join(pickles)})", where, remedy)
     raise InputError("no safetensors weights", where, "give a folder with model.safetensors")
 
 
@@ -59,14 +57,10 @@ def weight_files(folder: Path) -> list[Path]:
     if not files[0].is_file():
         if not (folder / INDEX).is_file():
             return []
-        files = [
-            folder / name for name in sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-        ]
+        files = [folder / name for name in sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))]
     for file in files:
         if file.parent != folder or not file.is_file():
-            raise InputError(
-                f"the index names {file.name}, which is not there", folder, "fetch the model again"
-            )
+            raise InputError(f"the index names {file.name}, which is not there", folder, "fetch the model again")
         try:
             _shapes(file)
         except (SafetensorError, OSError) as error:

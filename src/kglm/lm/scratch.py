@@ -138,9 +138,7 @@ def token_rows(tokenizer: PreTrainedTokenizerFast, texts: list[str], length: int
 
 def _train(model: PreTrainedModel, tokenizer, rows: np.ndarray, entry: Scratch) -> float:
     """Causal (BERT: masked, 15 %) language modelling with AdamW, warm-up and cosine; mean training loss."""
-    collator = DataCollatorForLanguageModeling(
-        tokenizer, mlm=entry.architecture == "bert", mlm_probability=0.15
-    )
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm=entry.architecture == "bert", mlm_probability=0.15)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,

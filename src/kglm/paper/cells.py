@@ -51,9 +51,7 @@ def link_prediction(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[
     frame = pd.DataFrame(cells, columns=COLUMNS)
     versions = sorted(frame["version"].dropna().unique())
     if len(versions) > 1:
-        raise InputError(
-            f"mixes the evaluation versions {versions}", spec["name"], "evaluate the older runs again"
-        )
+        raise InputError(f"mixes the evaluation versions {versions}", spec["name"], "evaluate the older runs again")
     rows = {block: set(of["row"]) for block, of in frame.groupby("block")}
     said = [
         f"{block}{'' if rows[block] == set(named) else ', ' + ', '.join(named)}: {note}."
@@ -68,9 +66,7 @@ def _check_rows(spec: dict, block: dict) -> None:
         raise InputError("two rows have the same label", spec["name"], "give each row its own")
     for key in ("runs", "labels"):
         if unknown := sorted(set(block.get(key, {})) - known):
-            raise InputError(
-                f"{key} name the row {unknown[0]!r}", spec["name"], f"the rows are {', '.join(known)}"
-            )
+            raise InputError(f"{key} name the row {unknown[0]!r}", spec["name"], f"the rows are {', '.join(known)}")
 
 
 def _title(block: dict) -> str:
@@ -86,9 +82,7 @@ def _cell(spec, block, row, about: pd.DataFrame, runs: list[str], metric: str, i
     measures = [value for run in runs if (value := measure(inputs, run, metric, spec))]
     for value in measures:
         if value["dataset"] != block["dataset"]:
-            raise InputError(
-                f"ran on {value['dataset']}, not on {block['dataset']}", value["run"], "correct the block"
-            )
+            raise InputError(f"ran on {value['dataset']}, not on {block['dataset']}", value["run"], "correct the block")
     cell = dict.fromkeys(COLUMNS) | {
         "row": _shown(block, row),
         "dataset": block["dataset"],
@@ -112,8 +106,7 @@ def _cell(spec, block, row, about: pd.DataFrame, runs: list[str], metric: str, i
             "version": one["version"],
         }
         cell |= {
-            key: " ".join(str(value[name]) for value in measures)
-            for key, name in (("run", "run"), ("seeds", "seed"))
+            key: " ".join(str(value[name]) for value in measures) for key, name in (("run", "run"), ("seeds", "seed"))
         }
         cell["model"] = " ".join(sorted({value["model"] for value in measures}))
         # Another model's result is no reproduction: it stands beside the paper's, without a difference.
@@ -143,9 +136,7 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
             notes.append(f"{block}: run with {models}, the paper with {paper}: no difference.")
     if frame["low"].notna().any():
         several = frame["seeds"].str.contains(" ").any()
-        notes.append(
-            "Intervals: 95 %, " + ("Student's over seeds." if several else "bootstrap over queries.")
-        )
+        notes.append("Intervals: 95 %, " + ("Student's over seeds." if several else "bootstrap over queries."))
     return notes
 
 
@@ -221,15 +212,9 @@ def hyper_parameters(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list
     for block, of in frame.dropna(subset=["reported", "reproduced"]).groupby("block", sort=False):
         other = of[[not _same(*pair) for pair in zip(of["reported"], of["reproduced"], strict=True)]]
         notes += [f"{block}, not as in the paper: {', '.join(other['row'])}."] if len(other) else []
-    ran = (
-        frame[frame["run"] != ""]
-        .groupby("row", sort=False)["reproduced"]
-        .apply(lambda values: values.isna().all())
-    )
+    ran = frame[frame["run"] != ""].groupby("row", sort=False)["reproduced"].apply(lambda values: values.isna().all())
     unset = ", ".join(ran[ran].index)
-    return frame, notes + (
-        [f"Not in the runs' configuration, but fixed in the code: {unset}."] if unset else []
-    )
+    return frame, notes + ([f"Not in the runs' configuration, but fixed in the code: {unset}."] if unset else [])
 
 
 def _same(first: str, second: str) -> bool:

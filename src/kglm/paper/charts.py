@@ -43,9 +43,7 @@ def similarity(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
             cbar_kws={"label": "cosine similarity", "shrink": 0.75},
         )
         names = [entity["name"] or entity["id"] for entity in results[panel["run"]]["entities"]]
-        _ticks(
-            axis, len(matrices[panel["run"]]), names if spec["matrix"] == "entities" else None, column == 0
-        )
+        _ticks(axis, len(matrices[panel["run"]]), names if spec["matrix"] == "entities" else None, column == 0)
         axis.set_xlabel(spec["axes"][0])
         axis.set_ylabel(spec["axes"][1] if column == 0 else "")
     sizes = sorted({len(matrix) for matrix in matrices.values()})
@@ -93,9 +91,7 @@ def bars(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
             values = read(result) if result else [None] * len(groups)
             heights += _bars(axis, places, values, series["label"], f"C{column}")
             heights += _diamonds(axis, places, _reported_bars(series, panel))
-        axis.set_xticks(
-            range(len(groups)), [textwrap.fill(group, 12, break_long_words=False) for group in groups]
-        )
+        axis.set_xticks(range(len(groups)), [textwrap.fill(group, 12, break_long_words=False) for group in groups])
         axis.set_ylabel(label)
         axis.set_title(panel["title"])
         axis.set_ylim(0, 1.18 * max(heights) or 1)
@@ -134,17 +130,13 @@ def _bars(axis: Axes, places: list[float], values: list, label: str, color: str)
     known = [(place, *value) for place, value in zip(places, values, strict=True) if value]
     if not known:
         return []
-    axis.bar(
-        [place for place, *_ in known], [value for _, value, *_ in known], 0.36, label=label, color=color
-    )
+    axis.bar([place for place, *_ in known], [value for _, value, *_ in known], 0.36, label=label, color=color)
     tops = []
     for place, value, low, high in known:
         if low is not None:
             axis.errorbar(place, value, [[value - low], [high - value]], color="0.2", linewidth=1, capsize=2)
         tops.append(value if high is None else high)
-        axis.annotate(
-            f"{value:.1f}", (place, tops[-1]), (0, 2), textcoords="offset points", ha="center", fontsize=6.5
-        )
+        axis.annotate(f"{value:.1f}", (place, tops[-1]), (0, 2), textcoords="offset points", ha="center", fontsize=6.5)
     return tops
 
 
@@ -192,9 +184,7 @@ def _questions(panel: dict, spec: dict, results: dict) -> list[str]:
     for result in results.values():
         if panel["analysis"] == "kgqa" and "tasks" in result:
             counts |= {
-                task[spec["setting"]]["questions"]
-                for task in result["tasks"].values()
-                if spec["setting"] in task
+                task[spec["setting"]]["questions"] for task in result["tasks"].values() if spec["setting"] in task
             }
         elif panel["analysis"] == "mmlu" and "questions" in result:
             counts.add(result["questions"])
@@ -223,9 +213,7 @@ def lines(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
             )
     for column, row in enumerate(spec.get("reported", [])):
         value = _reported(row)["anisotropy"]
-        axis.axhline(
-            value, color=f"C{column}", linestyle=("--", ":")[column % 2], linewidth=1, label=row["label"]
-        )
+        axis.axhline(value, color=f"C{column}", linestyle=("--", ":")[column % 2], linewidth=1, label=row["label"])
     axis.set_xlabel({"layers": "layer", "epochs": "training epoch"}[spec["over"]])
     axis.set_ylabel("anisotropy (mean cosine similarity)")
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -235,9 +223,7 @@ def lines(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
     missing = [series["label"] for series in spec["series"] if series["label"] not in results]
     sentences = " or ".join(sorted({f"{result['sentences']:,}" for result in results.values()}))
-    facts = _facts(
-        results.values(), f"{sentences} sentences", {result["corpus"] for result in results.values()}
-    )
+    facts = _facts(results.values(), f"{sentences} sentences", {result["corpus"] for result in results.values()})
     return facts + ([f"Not run: {', '.join(missing)}."] if missing else [])
 
 
@@ -260,10 +246,7 @@ def entities(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
 def _quotation(figure: Figure, content: quotations.Quotation) -> list[str]:
     header, rows, notes = content
     shares = {5: [16, 60, 20, 25, 25], 2: [22, 124]}.get(len(header)) or [146 // len(header)] * len(header)
-    texts = [
-        [textwrap.wrap(cell, share) for cell, share in zip(row, shares, strict=True)]
-        for row in [header, *rows]
-    ]
+    texts = [[textwrap.wrap(cell, share) for cell, share in zip(row, shares, strict=True)] for row in [header, *rows]]
     heights = [0.7 + max(1, *map(len, row)) for row in texts]
     figure.set_size_inches(1.5 * PAGE_WIDTH, 0.165 * sum(heights) + 0.2)
     axis = figure.subplots()

@@ -21,9 +21,7 @@ class _Template(string.Template):
     pattern = r"@(?:(?P<named>[a-z]+)@|(?P<escaped>@)|(?P<braced>(?!))|(?P<invalid>))"
 
 
-def paper(
-    spec: dict, tables: list[Path], figures: list[Path], out: Path, deviations: Path | None = None
-) -> None:
+def paper(spec: dict, tables: list[Path], figures: list[Path], out: Path, deviations: Path | None = None) -> None:
     """Write paper.tex, which includes the floats `tables` and `figures` (.tex), in their order.
 
     A figure with a table of the same name is typeset as that table. What was not run is told by

@@ -32,9 +32,7 @@ def table_inputs(spec: dict) -> list[str]:
     """The files that `kglm.paper.tables.table` reads for this entry, relative to results/<scale>/."""
     kind = spec["kind"]
     if kind == "link_prediction":
-        runs = [
-            run for block in spec["blocks"] for ids in block.get("runs", {}).values() for run in run_ids(ids)
-        ]
+        runs = [run for block in spec["blocks"] for ids in block.get("runs", {}).values() for run in run_ids(ids)]
         files = ["metrics.json"] + ["perplexity.json"] * ("PPL" in spec["metrics"])
         paths = [run_file(run, file) for run in runs for file in files]
     elif kind == "statistics":

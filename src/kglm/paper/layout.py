@@ -94,9 +94,7 @@ def best_marks(cells: pd.DataFrame) -> dict[tuple, str]:
         for _, group in cells.groupby(keys, sort=False):
             records = group.to_dict("records")
             shown = {(cell["row"], cell["paper"], cell["metric"]): _shown(cell, kind) for cell in records}
-            values = {
-                place: float(text.replace("−", "-").replace(",", "")) for place, text in shown.items() if text
-            }
+            values = {place: float(text.replace("−", "-").replace(",", "")) for place, text in shown.items() if text}
             best_first = sorted(set(values.values()), reverse=records[0]["metric"] not in LOWER_IS_BETTER)
             for name, rank in (("best", 0), ("second", 1)):
                 if len(values) > rank + 1 and len(best_first) > rank:
@@ -128,9 +126,7 @@ def parameter_lines(cells: pd.DataFrame) -> Layout:
 
 def text_lines(header: list[str], rows: list[list[str]]) -> Layout:
     """Columns of running text: a narrow first one; of five, the second is the widest."""
-    shares = {5: [0.12, 0.40, 0.13, 0.13, 0.13], 2: [0.16, 0.80]}.get(len(header)) or [
-        0.9 / len(header)
-    ] * len(header)
+    shares = {5: [0.12, 0.40, 0.13, 0.13, 0.13], 2: [0.16, 0.80]}.get(len(header)) or [0.9 / len(header)] * len(header)
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{share:.3g}\linewidth}}" for share in shares)
     return Layout(header, columns, [Line(row, [""] * len(row), "text") for row in rows])
 

@@ -12,7 +12,7 @@ TASKS = {
     "relation": "relation prediction",
     "classification": "triple classification",
 }
-_PROMPT, _ANSWER, _DESCRIPTION = 280, 100, 400  # characters shown at most
+_QUESTION, _ANSWER, _DESCRIPTION = 280, 100, 400  # characters shown at most
 
 
 def cases(spec: dict, inputs: list[Path]) -> Quotation:
@@ -30,31 +30,23 @@ def cases(spec: dict, inputs: list[Path]) -> Quotation:
     rows = [
         [
             TASKS.get(case["task"], case["task"]),
-            shorten(case["prompt"], _PROMPT),
+            shorten(case["question"], _QUESTION),
             case["expected"],
             *(answers.get((key, column), "") for column in range(len(results))),
         ]
         for key, case in asked.items()
     ]
     missing = [series["label"] for series, result in results if result is None]
-    ran = [
-        f"{series['label']}: {result['model']} on {result['dataset']}" for series, result in results if result
-    ]
-    notes = (
-        [f"{'; '.join(ran)}; {spec['setting'].replace('_', '-')}; n = {len(rows)} questions."] if ran else []
-    )
+    ran = [f"{series['label']}: {result['model']} on {result['dataset']}" for series, result in results if result]
+    notes = [f"{'; '.join(ran)}; {spec['setting'].replace('_', '-')}; n = {len(rows)} questions."] if ran else []
     notes += [f"Not run: {', '.join(missing)}."] if missing else []
-    return ["Task", "Prompt", "Expected", *(series["label"] for series in spec["series"])], rows, notes
+    return ["Task", "Question", "Expected", *(series["label"] for series in spec["series"])], rows, notes
 
 
 def entities(spec: dict, inputs: list[Path]) -> Quotation:
     """Header, rows and notes: name and description of the entities that a run's similarity matrix shows."""
     result = run_json(inputs, spec["run"], "similarity.json")
     chosen = result["entities"] if result else []
-    rows = [
-        [entity["name"] or entity["id"], shorten(entity["description"], _DESCRIPTION)] for entity in chosen
-    ]
-    note = (
-        f"Dataset: {result['dataset']}; n = {len(rows)} entities." if result else f"Not run: {spec['run']}."
-    )
+    rows = [[entity["name"] or entity["id"], shorten(entity["description"], _DESCRIPTION)] for entity in chosen]
+    note = f"Dataset: {result['dataset']}; n = {len(rows)} entities." if result else f"Not run: {spec['run']}."
     return ["Entity", "Description"], rows, [note]

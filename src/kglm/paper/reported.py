@@ -57,15 +57,11 @@ def reported(path: Path | None = None) -> pd.DataFrame:
         raise InputError(f"not a UTF-8 CSV file ({error})", path) from None
     if list(frame.columns) != COLUMNS:
         raise InputError(f"has the columns {list(frame.columns)}", path, f"they must be {COLUMNS}")
-    frame["number"] = [
-        _number(row, f"{path}, row {index + 2}") for index, row in enumerate(frame.itertuples())
-    ]
+    frame["number"] = [_number(row, f"{path}, row {index + 2}") for index, row in enumerate(frame.itertuples())]
     twice = frame[frame.duplicated(KEY)]
     if len(twice):
         key = " / ".join(twice.iloc[0][KEY])
-        raise InputError(
-            f"{key} stands there twice", f"{path}, row {twice.index[0] + 2}", "keep one of the two"
-        )
+        raise InputError(f"{key} stands there twice", f"{path}, row {twice.index[0] + 2}", "keep one of the two")
     return frame
 
 

@@ -33,9 +33,7 @@ def table(spec: dict, inputs: list[Path], out: Path) -> None:
     What is not among `inputs` was not run: its cells are blank, and a note below the table names it.
     """
     frame, layout, notes = _content(spec, inputs)
-    caption = " ".join(
-        filter(None, [spec["caption"], f"Scale: {spec['scale']}." if spec.get("scale") else ""])
-    )
+    caption = " ".join(filter(None, [spec["caption"], f"Scale: {spec['scale']}." if spec.get("scale") else ""]))
     below = NOTES.format(notes="\\\\\n".join(map(latex, notes))) if notes else ""
     tex = FLOAT.format(caption=latex(caption), name=spec["name"], tabular=to_latex(layout), notes=below)
     text = "\n".join(

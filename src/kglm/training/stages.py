@@ -37,6 +37,8 @@ def train(spec: dict, graph: Path, model: Path, checkpoints: Path, out: Path) ->
     history = {"log": [], "best": None}
     if options.epochs:
         history = _fit(spec, options, method, loaded, Path(checkpoints))
+        if os.environ.get("RANK", "0") != "0":
+            return  # of several processes the first one writes
         method.load(Path(checkpoints) / ("best" if history["best"] else "last"))
     with atomic_directory(out / "weights") as directory:
         method.save(directory)
