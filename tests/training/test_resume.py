@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 # One interpreter imports everything once and forks a child for each start; single-threaded, so that a fork is safe.
 DRIVER = """
@@ -145,3 +147,9 @@ def test_the_best_weights_on_valid_are_kept(outcome):
     epoch = int(record["best"]["epoch"])
     files = artefacts(folder / "plain/run")
     assert files["weights/adapter_model.safetensors"] == files[f"epochs/{epoch}/adapter_model.safetensors"]
+
+
+def test_the_temperature_is_trained(outcome):
+    folder, _ = outcome
+    learnt = load_file(folder / "plain/run/weights/method.safetensors")["log_temperature"]
+    assert learnt != np.float32(np.log(0.05))

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from kglm.errors import InputError
+from kglm.training.stages import embed, train
+
+BASE = {
+    "name": "base_ring",
+    "method": "base",
+    "dataset": "ring",
+    "model": "tiny",
+    "seed": 0,
+    "parameters": {"entity_text": "name"},
+    "training": {"epochs": 0, "encoding_batch_size": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, ring_folder, model_folder):
+    folder = tmp_path_factory.mktemp("base")
+    train(BASE, ring_folder, model_folder, folder / "checkpoints", folder / "run")
+    embed(BASE, ring_folder, model_folder, folder / "run/weights", folder / "run/embeddings")
+    return folder
+
+
+def test_a_run_that_trains_nothing_has_all_its_files(run):
+    assert {path.name for path in (run / "run").iterdir()} == {
+        "weights",
+        "epochs",
+        "log.jsonl",
+        "run.json",
+        "embeddings",
+    }
+    assert not (run / "checkpoints").exists()
+    assert (run / "run/log.jsonl").read_text() == ""
+
+
+def test_every_query_of_valid_and_test_is_embedded_once_in_both_directions(run, ring_graph):
+    queries = load_file(run / "run/embeddings/queries.safetensors")
+    found = list(zip(queries["heads"].tolist(), queries["relations"].tolist(), strict=True))
+    wanted = {(h, r) for name in ("valid", "test") for h, r, _ in ring_graph.split(name, inverse=True).tolist()}
+    assert len(found) == len(set(found)) and set(found) == wanted
+    assert queries["embeddings"].dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(queries["embeddings"], axis=1), 1, atol=1e-5)
+    assert len(load_file(run / "run/embeddings/entities.safetensors")["embeddings"]) == ring_graph.entity_count
+
+
+def test_embedding_twice_gives_the_same_bytes(run, ring_folder, model_folder, tmp_path):
+    embed(BASE, ring_folder, model_folder, run / "run/weights", tmp_path / "again")
+    for name in ("entities", "queries"):
+        first, second = (folder / f"{name}.safetensors" for folder in (run / "run/embeddings", tmp_path / "again"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_base_model_refuses_training(ring_folder, model_folder, tmp_path):
+    spec = BASE | {"training": {"epochs": 1, "batch_size": 4, "precision": "fp32"}}
+    with pytest.raises(InputError, match="the base model is not trained"):
+        train(spec, ring_folder, model_folder, tmp_path / "checkpoints", tmp_path / "run")
+
+
+def test_a_folder_that_is_no_model_is_told(ring_folder, tmp_path):
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        train(BASE, ring_folder, tmp_path, tmp_path / "checkpoints", tmp_path / "run")
