@@ -74,8 +74,12 @@ def test_mirror(tmp_path, suffix, pack, monkeypatch):
 
 def test_mirror_folders(tmp_path):
     mirror = mirrored(tmp_path, "t.tsv", CONTENT, "wikitext/wikitext-103")
-    fetched(tmp_path, entry({"sha256": SUM}, mirror=mirror, mirror_folder="wikitext/wikitext-103"))
-    fetched(tmp_path, entry({"sha256": SUM, "mirror_folder": "wikitext/wikitext-103"}, mirror=mirror))
+    for of_entry, of_file in (
+        ({"mirror_folder": "wikitext/wikitext-103"}, {}),
+        ({}, {"mirror_folder": "wikitext/wikitext-103"}),
+    ):
+        record = fetched(tmp_path, entry({"sha256": SUM, **of_file}, mirror=mirror, **of_entry))
+        assert record["location"] == "wikitext/wikitext-103/t.tsv"
 
 
 def test_a_local_path_needs_no_sum(tmp_path):
@@ -115,7 +119,7 @@ def test_a_wrong_sum_names_file_and_sums(tmp_path):
 
 def test_several_contents_may_do(tmp_path):
     mirror = mirrored(tmp_path, "t.tsv", CONTENT)
-    fetched(tmp_path, entry({"sha256": ["0" * 64, SUM]}, mirror=mirror))
+    assert fetched(tmp_path, entry({"sha256": ["0" * 64, SUM]}, mirror=mirror))["sha256"] == SUM
 
 
 def test_no_source_at_all(tmp_path):

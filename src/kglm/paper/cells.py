@@ -136,7 +136,7 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
             notes.append(f"{block}: run with {models}, the paper with {paper}: no difference.")
     if frame["low"].notna().any():
         several = frame["seeds"].str.contains(" ").any()
-        notes.append("Intervals: 95 %, " + ("Student's over seeds." if several else "bootstrap over queries."))
+        notes.append("Intervals: 95 %, " + ("Student's over seeds." if several else "bootstrap over triples."))
     return notes
 
 
