@@ -10,6 +10,7 @@ process of its own, and prints its peak memory.
 import argparse
 import functools
 import json
+import logging
 import os
 import resource
 import statistics
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where --large puts its file")
     parser.add_argument("--rank-large", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)  # PyKEEN tells its batch size at every call
     if options.rank_large:
         rank_large(options.rank_large)
     elif options.large:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -62,3 +64,15 @@ def test_the_base_model_refuses_training(ring_folder, model_folder, tmp_path):
 def test_a_folder_that_is_no_model_is_told(ring_folder, tmp_path):
     with pytest.raises(InputError, match=r"config\.json is missing"):
         train(BASE, ring_folder, tmp_path, tmp_path / "checkpoints", tmp_path / "run")
+
+
+def test_bf16_trains_as_well(ring_folder, model_folder, tmp_path):
+    parameters = {"language_model_batch_size": 2, "maximum_language_model_length": 48}
+    training = {"epochs": 1, "batch_size": 16, "precision": "bf16", "validate_every_epochs": 0, "log_every_steps": 1}
+    spec = BASE | {"name": "kalm_ring", "method": "kalm", "parameters": parameters, "training": training}
+    train(spec, ring_folder, model_folder, tmp_path / "checkpoints", tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 and all(np.isfinite(row["loss"]) for row in rows)
+    weights = load_file(tmp_path / "run/weights/adapter_model.safetensors")
+    assert all(tensor.dtype == np.float32 for tensor in weights.values())
+    assert any(tensor.any() for name, tensor in weights.items() if "lora_B" in name)

@@ -21,6 +21,7 @@ rule train_run:
     conda:
         "../../envs/kglm.yaml"
     threads: threads("train")
+    priority: 10 # the longest jobs first: short ones fill the gaps at the end
     resources:
         gpu=gpus("train"),
         mem_mb=scaled("train", "mem_mb"),

@@ -57,6 +57,7 @@ def _trained(method: Method) -> list:
 
 
 def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoints: Path) -> dict:
+    import torch
     from transformers import TrainingArguments
 
     from kglm.training.trainer import MethodTrainer, last_checkpoint
@@ -80,6 +81,7 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
         adam_beta2=options.beta2,
         max_grad_norm=options.maximum_gradient_norm,
         bf16=options.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
         seed=spec["seed"],
         save_strategy="steps",
         save_steps=options.save_every_steps or schedule.steps_per_epoch,
