@@ -18,10 +18,10 @@ rule train_run:
         "<results>/logs/train_run/{run}.log",
     benchmark:
         "<results>/benchmarks/train_run/{run}.tsv"
+    priority: 10  # the longest jobs first: short ones fill the gaps at the end
     conda:
         "../../envs/kglm.yaml"
     threads: threads("train")
-    priority: 10 # the longest jobs first: short ones fill the gaps at the end
     resources:
         gpu=gpus("train"),
         mem_mb=scaled("train", "mem_mb"),
@@ -37,7 +37,8 @@ rule train_run:
             | sha256sum | cut -c -16)
         launch=kglm
         if [ {resources.gpu} -gt 1 ]; then
-            launch="accelerate launch --num_processes {resources.gpu} -m kglm.cli"
+            launch="accelerate launch --multi_gpu --num_machines 1 --num_processes {resources.gpu} \
+                --mixed_precision no --dynamo_backend no -m kglm.cli"
         fi
         export HF_HUB_OFFLINE=1 TENSORBOARD_LOGGING_DIR=$out/tensorboard
         $launch train --spec {input.spec} --graph $(dirname {input.entities}) --model {input.model} \

@@ -77,10 +77,13 @@ class MethodTrainer(Trainer):
         return round(step / self.train_dataset.steps_per_epoch, 4)
 
     def close_row(self) -> None:
-        """End the open row of the log: means over its steps."""
+        """End the open row of the log: means over its steps and over the processes, each of which has its share."""
         sums, step = self.history["sums"], self.state.global_step
         steps = sums.pop("steps")
         means = {name: total / steps for name, total in sums.items()}
+        if self.accelerator.num_processes > 1:
+            shares = torch.tensor(list(means.values()), dtype=torch.float64, device=self.args.device)
+            means = dict(zip(means, self.accelerator.reduce(shares, "mean").tolist(), strict=True))
         rate = self._get_learning_rate()
         self.history["log"].append({"step": step, "epoch": self.epoch_of(step), "learning_rate": rate, **means})
         self.history["sums"] = {}

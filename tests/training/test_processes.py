@@ -1,0 +1,51 @@
+"""Two processes train as one does: the same global batches, negatives gathered, one set of files."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SPEC = {
+    "name": "kalm_ring",
+    "method": "kalm",
+    "dataset": "ring",
+    "model": "tiny",
+    "seed": 3,
+    "parameters": {"maximum_language_model_length": 64, "language_model_batch_size": 2, "lora_dropout": 0.0},
+    "training": {
+        "epochs": 2,
+        "batch_size": 10,
+        "learning_rate": 1.0e-3,
+        "precision": "fp32",
+        "save_every_steps": 2,
+        "log_every_steps": 1,
+    },
+}
+
+
+def log(folder, ring_folder, model_folder, processes: int) -> tuple[list[dict], dict]:
+    spec = folder / "spec.json"
+    spec.write_text(json.dumps(SPEC))
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    stage = ["-m", "kglm.cli", "train", f"--spec={spec}", f"--graph={ring_folder}", f"--model={model_folder}"]
+    paths = [f"--checkpoints={folder}/checkpoints-{processes}", f"--out={folder}/run-{processes}"]
+    command = [sys.executable, *(launch if processes > 1 else []), *stage, *paths]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line) for line in (folder / f"run-{processes}/log.jsonl").read_text().splitlines()]
+    return rows, json.loads((folder / f"run-{processes}/run.json").read_text())
+
+
+def test_two_processes_train_as_one(tmp_path, ring_folder, model_folder):
+    alone, _ = log(tmp_path, ring_folder, model_folder, 1)
+    shared, record = log(tmp_path, ring_folder, model_folder, 2)
+    assert record["processes"] == 2
+    assert len(alone) == len(shared) == 12
+    for one, two in zip(alone, shared, strict=True):
+        assert one["step"] == two["step"]
+        for part in {"contrastive", "loss", "language_model"} & one.keys():
+            assert two[part] == pytest.approx(one[part], rel=1e-3 if part == "contrastive" else 0.05)
+        assert one.get("valid") == two.get("valid")
