@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from kglm.errors import InputError
@@ -76,3 +77,16 @@ def test_bf16_trains_as_well(ring_folder, model_folder, tmp_path):
     weights = load_file(tmp_path / "run/weights/adapter_model.safetensors")
     assert all(tensor.dtype == np.float32 for tensor in weights.values())
     assert any(tensor.any() for name, tensor in weights.items() if "lora_B" in name)
+
+
+def test_a_run_that_diverges_is_told(ring_folder, model_folder, tmp_path, monkeypatch):
+    def diverged(*_):
+        return torch.tensor(float("nan"), requires_grad=True)
+
+    monkeypatch.setattr("kglm.methods.kalm.info_nce", diverged)
+    training = {"epochs": 1, "batch_size": 16, "precision": "fp32"}
+    parameters = {"language_model_weight": 0.0}
+    spec = BASE | {"name": "kalm_ring", "method": "kalm", "parameters": parameters, "training": training}
+    with pytest.raises(InputError, match="step 1: the loss is nan; lower the learning rate"):
+        train(spec, ring_folder, model_folder, tmp_path / "checkpoints", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

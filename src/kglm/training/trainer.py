@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from kglm.errors import InputError
 from kglm.files import atomic_directory, atomic_file, write_json
 from kglm.methods._interface import Method
 from kglm.training.options import Training
@@ -53,6 +54,9 @@ class MethodTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The method's own loss; its parts are added to the open row of the log."""
         output = model(**inputs)
+        if not torch.isfinite(output["loss"]):
+            where = f"step {self.state.global_step + 1}"
+            raise InputError(f"the loss is {output['loss'].item()}", where, "lower the learning rate")
         sums = self.history["sums"]
         for name, value in output.items():
             sums[name] = sums.get(name, 0.0) + value.item()
