@@ -41,8 +41,7 @@ class Parameters:
     temperature: float = 0.05  # at the start
     train_temperature: bool = True
     margin: float = 0.02  # of Equation 1; the paper names no value, this is the released one
-    mask_known_tails: Literal["all", "same_tail"] = "all"  # which pairs are no negatives: all known true ones, or
-    # only those with the very tail of the positive
+    mask_known_tails: Literal["all", "same_tail"] = "all"  # no negatives: all known true pairs, or repeated tails
     gather_negatives: bool = True  # over all processes
     language_model_weight: float = 0.1  # λ of Equation 4
     language_model_batch_size: int = 4  # M of Equation 3

@@ -112,12 +112,14 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
 
 def embed(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None:
     """Encode all entities and every query of valid and test, both directions, into two safetensors files."""
+    import torch
     from transformers import set_seed
 
     set_seed(spec["seed"])
     loaded = Graph.read(graph)
     method = build_method(spec["method"], spec["parameters"], loaded, model)
     method.load(weights)
+    method.to("cuda" if torch.cuda.is_available() else "cpu")
     size = Training.of(spec["training"]).encoding_batch_size
     triples = np.concatenate([loaded.split(name, inverse=True) for name in ("valid", "test")])
     queries = np.unique(triples[:, :2], axis=0)
