@@ -1,0 +1,73 @@
+"""The knowledge mask: who attends to whom in a sequence of words and entities (KG-BiLM, Section 3.3, Appendix C.1).
+
+The mask is a float tensor that is added to the attention scores of the stock model. It is never boolean: `eager`
+attention silently ignores a boolean mask of four dimensions.
+"""
+
+import torch
+
+# What stands at a position; an entity has the number of its slot instead, from 0.
+TEXT, UNKNOWN, PADDING = -1, -2, -3
+_OTHERS = 3  # these three
+
+ATTENTIONS = ("knowledge", "causal", "bidirectional")
+
+
+def knowledge_mask(
+    classes: torch.Tensor,
+    near: torch.Tensor,
+    attention: str = "knowledge",
+    window: int = 4,
+    language_model: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """The additive mask (b, 1, s, s): 0 where position i (row) sees position j (column), else the type's minimum.
+
+    classes: int64 (b, s), the slot of an entity or one of TEXT (words and relations), UNKNOWN (an entity that is
+    masked) and PADDING; near: bool (b, m, m), which slots hold entities within the threshold of hops.
+
+    With `knowledge` (Equation 2), i sees j iff |i - j| <= window, or both are text in the language-model mode, or
+    both are entities that are near. An unknown entity sees all and is seen by all: its neighbourhood would tell who
+    it is. `causal` (j <= i) and `bidirectional` (all) are the two ends that Appendix C.1 names. Padding is seen by
+    nobody else; every position sees itself, so that no row is empty.
+    """
+    real = classes != PADDING
+    hidden = torch.finfo(dtype).min
+    if attention == "knowledge":
+        mask = _by_class(classes, near, language_model, dtype)
+        _show_window(mask, real, window)
+    else:
+        mask = torch.full((*classes.shape, classes.shape[1]), hidden, dtype=dtype, device=classes.device)
+        mask.masked_fill_(real[:, None, :], 0)
+        if attention == "causal":
+            length = classes.shape[1]
+            later = torch.ones((length, length), dtype=torch.bool, device=classes.device).triu(1)
+            mask.masked_fill_(later, hidden)
+    mask.diagonal(dim1=1, dim2=2).zero_()
+    return mask[:, None]
+
+
+def _by_class(classes: torch.Tensor, near: torch.Tensor, language_model: bool, dtype: torch.dtype) -> torch.Tensor:
+    """The mask (b, s, s) before the window: a small table of classes, spread over the positions by two gathers."""
+    batch, length = classes.shape
+    slots = near.shape[1]
+    size = slots + _OTHERS
+    hidden = torch.finfo(dtype).min
+    table = torch.full((batch, size, size), hidden, dtype=dtype, device=classes.device)
+    table[:, :slots, :slots].masked_fill_(near, 0)
+    if language_model:
+        table[:, TEXT, TEXT] = 0
+    table[:, UNKNOWN, :] = 0
+    table[:, :, UNKNOWN] = 0
+    table[:, :, PADDING] = hidden
+    index = classes.remainder(size)  # TEXT, UNKNOWN and PADDING are the last rows and columns
+    rows = table.gather(1, index[:, :, None].expand(batch, length, size))
+    return rows.gather(2, index[:, None, :].expand(batch, length, length))
+
+
+def _show_window(mask: torch.Tensor, real: torch.Tensor, window: int) -> None:
+    """Set the mask (b, s, s) to 0 on the 2 · window + 1 diagonals around the main one, where the column is real."""
+    length = mask.shape[1]
+    for offset in range(-min(window, length - 1), min(window, length - 1) + 1):
+        columns = real[:, max(offset, 0) : length + min(offset, 0)]
+        mask.diagonal(offset, dim1=1, dim2=2).masked_fill_(columns, 0)
