@@ -1,20 +1,38 @@
 """Small graphs written to disk, entries that name them, and a web server on this machine alone."""
 
 import http.server
+import json
 import os
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+from hypothesis import strategies as st
 
 from kglm.kg.build import graph
-from kglm.kg.graph import Graph
+from kglm.kg.graph import SPLITS, Graph
 from kglm.kg.sources import fetch
 
 REPOSITORY = Path(__file__).parents[2]
 TRAIN = "a\tlikes\tb\nb\tlikes\tc\nc\tlikes\ta\n"
 THREE = {"train.tsv": TRAIN, "valid.tsv": "a\tlikes\tc\n", "test.tsv": "b\tlikes\ta\n"}
+
+
+def rows_of(entities: int, relations: int = 3, **sizes) -> st.SearchStrategy[list]:
+    """Lists of (split, head, relation, tail, label), some of them false triples."""
+    ends = st.integers(0, entities - 1)
+    labels = st.sampled_from([1, 1, 1, -1])
+    return st.lists(st.tuples(st.sampled_from(SPLITS), ends, st.integers(0, relations - 1), ends, labels), **sizes)
+
+
+def small_graph(rows: list, entities: int) -> Graph:
+    """A graph of these rows, with three relations."""
+    names = [f"e{i}" for i in range(entities)]
+    frame = pd.DataFrame({"id": names, "name": names, "description": "", "in_train": True})
+    relations = pd.DataFrame({"id": list("rst"), "text": list("rst"), "inverse": ["inverse r", "of", "t"]})
+    return Graph(frame, relations, pd.DataFrame(rows, columns=["split", "head", "relation", "tail", "label"]))
 
 
 @pytest.fixture
@@ -51,6 +69,24 @@ def mirror() -> Path:
     if not os.environ.get("KGLM_MIRROR"):
         pytest.skip("KGLM_MIRROR names no folder with the benchmark files")
     return Path(os.environ["KGLM_MIRROR"])
+
+
+@pytest.fixture(scope="session")
+def built(mirror, entries, tmp_path_factory):
+    """built(dataset): the graph out of the mirror, its folder and its statistics and problems, made once."""
+    made = {}
+
+    def built(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            entry = entries["datasets"][name] | {"mirror": str(mirror)}
+            fetch(entry, folder / "raw")
+            graph(entry, folder / "raw", folder)
+            figures = [json.loads((folder / f"{kind}.json").read_text()) for kind in ("statistics", "problems")]
+            made[name] = (Graph.read(folder), folder / "raw", *figures)
+        return made[name]
+
+    return built
 
 
 class Server:

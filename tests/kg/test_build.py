@@ -4,6 +4,7 @@ import errno
 import json
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -15,8 +16,13 @@ from kglm.errors import InputError
 from kglm.kg.build import augment, graph
 from kglm.kg.configuration import check
 from kglm.kg.graph import Graph
+from kglm.kg.statistics import degree_groups
 
 from .conftest import THREE, TRAIN
+
+SPLITS = {name: f"{name}.tsv" for name in ("train", "valid", "test")}
+DRAWN = {"seed": 0, "splits": ["valid", "test"]}
+INDUCTIVE = {"seed": 0, "valid": 0.1, "test": 0.25}
 
 
 def read_json(tmp_path, name):
@@ -173,6 +179,64 @@ def test_shared_texts(build, tmp_path):
     assert (found["names"], found["entities_sharing_name"], found["descriptions"]) == (3, 2, 0)
 
 
+def test_words_of_descriptions(build, tmp_path):
+    build({"d.txt": "a\tone  two\tthree\nb\tone\n"}, descriptions=[{"file": "d.txt", "columns": "any"}])
+    assert read_json(tmp_path, "statistics.json")["description_words"] == 1.5
+    build()
+    assert read_json(tmp_path, "statistics.json")["description_words"] is None
+
+
+def test_degree_groups(build, tmp_path):
+    star = "".join(f"hub\tlikes\tn{i}\n" for i in range(9)) + "n0\tlikes\tn0\n"
+    build({"train.tsv": star, "valid.tsv": "new\tlikes\thub\n", "test.tsv": "n1\tlikes\tn2\n"})
+    found = read_json(tmp_path, "statistics.json")["degree_groups"]
+    assert list(found.items()) == [("0", 1), ("1", 8), ("2-3", 1), ("4-7", 0), ("8-15", 1)]
+
+
+@given(degrees=st.lists(st.integers(0, 5000)))
+def test_a_degree_is_in_the_group_of_its_label(degrees):
+    found = degree_groups(np.array(degrees, np.int64))
+    for label, count in found.items():
+        low, _, high = label.partition("-")
+        assert count == sum(int(low) <= degree <= int(high or low) for degree in degrees)
+    assert sum(found.values()) == len(degrees)
+
+
+def test_an_inductive_split(build, tmp_path):
+    lines = [f"n{i}\tr\tn{j}\n" for i in range(20) for j in range(20) if i != j]
+    lines.append("n3\tonly once\tn4\n")
+    files = {"all.tsv": "".join(lines)}
+    inductive = {"seed": 2, "valid": 0.2, "test": 0.3}
+    found = build(files, splits={"file": "all.tsv", "inductive": inductive})
+    assert found.entities["id"].tolist() == sorted(f"n{i}" for i in range(20))
+    assert [len(found.candidates(name)) for name in ("valid", "test")] == [4, 6]
+    assert (~found.entities["in_train"]).sum() == 10
+    unseen = read_json(tmp_path, "statistics.json")["unseen"]["test"]
+    assert unseen == {"entities": 6, "triples": 30, "triples_with_both_ends": 30}
+    left_out = read_json(tmp_path, "problems.json")["left_out_by_split"]
+    assert left_out["between_entity_sets"] + left_out["relation_not_in_train"] + len(found.triples) == 381
+    # three files and their order do not matter
+    cut = {"train.tsv": "".join(lines[100:]), "valid.tsv": "".join(lines[:50]), "test.tsv": "".join(lines[50:100])}
+    splits = {"train": "train.tsv", "valid": "valid.tsv", "test": "test.tsv", "inductive": inductive}
+    again = build(cut, splits=splits)
+    key = ["split", "head", "relation", "tail"]
+    assert set(map(tuple, found.triples[key].to_numpy())) == set(map(tuple, again.triples[key].to_numpy()))
+
+
+def test_entities_whose_triples_an_inductive_split_leaves_out_are_kept(build, tmp_path):
+    # The only triple of one entity is left out where its other end is in another set.
+    lines = [f"n{i}\tr\tn{j}\n" for i in range(20) for j in range(20) if i != j] + ["lone\tr\tn0\n"]
+    for seed in range(20):
+        splits = {"file": "all.tsv", "inductive": {"seed": seed, "valid": 0.3, "test": 0.3}}
+        found = build({"all.tsv": "".join(lines)}, splits=splits)
+        idle = read_json(tmp_path, "problems.json")["entities_without_triples"]
+        assert found.entities["id"].iloc[0] == "lone" and found.entity_count == 21
+        if idle["count"]:
+            break
+    assert idle == {"count": 1, "examples": ["lone"]}
+    assert not found.entities["in_train"].iloc[0]
+
+
 def test_entities_from_a_file(build, tmp_path):
     listed = {"e.txt": "c\na\nspare\nb"}
     assert build(listed, entities="e.txt").entities["id"].tolist() == ["a", "b", "c"]
@@ -227,6 +291,22 @@ def test_a_count_that_is_not_the_expected_one(build, tmp_path):
         ({"entities": "../etc/passwd"}, "dataset.own.entities: '../etc/passwd' is no plain name"),
         ({"entities_from": "file"}, "'entities' is a required property"),
         ({"names": [{"file": "n.txt", "clean": ["wash"]}]}, "names.0.clean.0: 'wash' is not one of"),
+        (
+            {"splits": SPLITS | {"drawn_negatives": DRAWN, "labelled": ["test"]}},
+            "dataset.own.splits: drawn_negatives and labelled do not go together: the files hold false triples",
+        ),
+        (
+            {"splits": SPLITS | {"drawn_negatives": DRAWN, "negatives": {"test": "test.tsv"}}},
+            "dataset.own.splits: drawn_negatives and negatives do not go together",
+        ),
+        (
+            {"splits": SPLITS | {"drawn_negatives": DRAWN, "inductive": INDUCTIVE}},
+            "dataset.own.splits: inductive and drawn_negatives do not go together: an inductive split is made of true",
+        ),
+        ({"splits": SPLITS | {"drawn_negatives": {"seed": 0, "splits": ["train"]}}}, "'train' is not one of"),
+        ({"splits": SPLITS | {"drawn_negatives": {"splits": ["test"]}}}, "'seed' is a required property"),
+        ({"splits": SPLITS | {"inductive": INDUCTIVE | {"test": 1}}}, "inductive.test: 1 is greater than or equal to"),
+        ({"splits": SPLITS | {"inductive": INDUCTIVE | {"train": 0.6}}}, "unknown key train; the keys here are seed"),
         ({"mirror_folder": "../up"}, "'../up' is no plain name"),
     ],
 )

@@ -15,7 +15,7 @@ from kglm.kg.parsers import read_lines
 from kglm.kg.sources import fetch
 from kglm.kg.texts import read_texts
 
-MIRRORED = ("WN18RR", "FB15k-237", "FB15k-237N", "FB13", "umls", "umls_long")
+MIRRORED = ("WN18RR", "FB15k-237", "FB15k-237N", "FB13", "umls", "umls_long", "umls_inductive")
 
 
 def test_every_entry_fits_its_schema(entries):
@@ -51,24 +51,6 @@ def test_the_demo_needs_installed_packages_alone(entries, tmp_path, monkeypatch)
     train, test = ((tmp_path / "sklearn" / f"{n}.txt").read_text("utf-8").split("\n")[:-1] for n in ("train", "test"))
     assert len(test) >= 25 and len(train) >= 50 and not set(train) & set(test)
     assert all(sentence.endswith((".", "!", "?", '"', ")")) for sentence in train + test)
-
-
-@pytest.fixture(scope="module")
-def built(mirror, entries, tmp_path_factory):
-    """built(dataset): the graph out of the mirror, its folder and its statistics and problems, made once."""
-    made = {}
-
-    def built(name):
-        if name not in made:
-            folder = tmp_path_factory.mktemp(name)
-            entry = entries["datasets"][name] | {"mirror": str(mirror)}
-            fetch(entry, folder / "raw")
-            graph(entry, folder / "raw", folder)
-            figures = [json.loads((folder / f"{kind}.json").read_text()) for kind in ("statistics", "problems")]
-            made[name] = (Graph.read(folder), folder / "raw", *figures)
-        return made[name]
-
-    return built
 
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
@@ -203,6 +185,45 @@ def test_umls(built):
     assert short.entities["name"].tolist() == long.entities["name"].tolist()
     differing = short.relations["text"] != long.relations["text"]
     assert short.relations["text"][differing].tolist() == ["isa"]  # "is a" in the benchmark's own texts
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize("name", ["umls", "umls_long"])
+def test_drawn_negatives_of_umls(built, name):
+    found, _, _, problems = built(name)
+    true = {tuple(row) for split in ("train", "valid", "test") for row in found.split(split).tolist()}
+    for split in ("valid", "test"):
+        triples, labels = found.labelled(split)
+        count = len(triples) // 2
+        assert labels.tolist() == [1] * count + [-1] * count
+        assert not true & {tuple(row) for row in triples[count:].tolist()}
+        changed = triples[count:] != triples[:count]
+        assert (changed.sum(axis=1) == 1).all()
+        assert abs(changed[:, 0].mean() - 0.5) < 0.1
+        assert problems["duplicates"]["false_but_true_elsewhere"][split]["triples"] == 0
+
+
+@pytest.mark.mirror
+def test_umls_inductive(built):
+    found, _, statistics, problems = built("umls_inductive")
+    whole = {tuple(row) for split in ("train", "valid", "test") for row in built("umls")[0].split(split).tolist()}
+    for split in ("train", "valid", "test"):
+        assert {tuple(row) for row in found.split(split).tolist()} < whole  # the numbers are those of umls
+    assert [len(found.candidates(split)) for split in ("valid", "test")] == [14, 34]
+    for split in ("valid", "test"):
+        assert statistics["unseen"][split]["triples_with_both_ends"] == statistics[split]
+        assert set(found.split(split)[:, 1]) <= set(found.split("train")[:, 1])
+    assert problems["left_out_by_split"] == {"between_entity_sets": 3285, "relation_not_in_train": 4}
+    assert len(whole) == 2851 + 65 + 324 + 3285 + 4
+
+
+@pytest.mark.mirror
+def test_figures_of_the_papers_statistics(built):
+    assert built("umls_long")[2]["description_words"] == pytest.approx(211.6, abs=0.1)
+    assert built("umls")[2]["description_words"] is None
+    assert built("WN18RR")[2]["description_words"] == pytest.approx(12.9, abs=0.1)
+    assert built("WN18RR")[2]["degree_groups"]["0"] == 384
+    assert sum(built("FB15k-237")[2]["degree_groups"].values()) == 14541
 
 
 def passages(mirror, entries, tmp_path, name):

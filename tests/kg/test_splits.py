@@ -4,11 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kglm.errors import InputError
-from kglm.kg.splits import split_triples
+from kglm.kg.splits import BETWEEN_SETS, RELATION_NOT_IN_TRAIN, split_entities, split_triples
 
 TRIPLES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2), st.integers(0, 7)), min_size=60, max_size=120).map(
     np.array
 )
+MANY_RELATIONS = st.lists(
+    st.tuples(st.integers(0, 7), st.integers(0, 30), st.integers(0, 7)), min_size=60, max_size=120
+).map(np.array)
 RATIO = (0.6, 0.2, 0.2)
 
 
@@ -54,3 +57,42 @@ def test_valid_and_test_shrink_together_where_train_needs_the_triples():
 def test_too_few_triples_are_refused():
     with pytest.raises(InputError, match=r"own.nt: 0 of 2 triples could leave train"):
         split_triples(np.array([(0, 0, 1), (2, 0, 3)]), RATIO, 0, "own.nt")
+
+
+@settings(deadline=None, max_examples=40)
+@given(triples=MANY_RELATIONS, seed=st.integers(0, 9))
+def test_splits_by_entities(triples, seed):
+    shares = {"valid": 0.25, "test": 0.25}
+    try:
+        splits = split_entities(triples, shares, seed, "own")
+    except InputError as error:
+        assert "0 in valid" in str(error) or "0 in test" in str(error) or "0 would be in train" in str(error)
+        return
+    ends = [set(triples[splits == split][:, [0, 2]].ravel().tolist()) for split in range(3)]
+    assert all(ends)
+    assert not ends[0] & ends[1] and not ends[0] & ends[2] and not ends[1] & ends[2]
+    relations = set(triples[splits == 0, 1].tolist())
+    for (head, relation, tail), split in zip(triples.tolist(), splits.tolist(), strict=True):
+        assert split <= 0 or relation in relations
+        assert split != RELATION_NOT_IN_TRAIN or relation not in relations
+        if split == BETWEEN_SETS:
+            assert not any({head, tail} <= own for own in ends)
+    # the order of lines does not matter
+    order = np.random.default_rng(seed).permutation(len(triples))
+    assert (split_entities(triples[order], shares, seed, "own") == splits[order]).all()
+
+
+def test_shares_are_of_the_entities():
+    triples = np.stack(np.unravel_index(np.arange(3200), (40, 2, 40)), axis=1)
+    splits = split_entities(triples, {"valid": 0.1, "test": 0.25}, 0, "own")
+    entities = [len(np.unique(triples[splits == split][:, [0, 2]])) for split in range(3)]
+    assert entities == [26, 4, 10]
+    assert (splits == BETWEEN_SETS).sum() == 3200 - 2 * (26**2 + 4**2 + 10**2)
+    assert (split_entities(triples, {"valid": 0.1, "test": 0.25}, 1, "own") != splits).any()
+
+
+@pytest.mark.parametrize("shares", [{"valid": 0.01, "test": 0.2}, {"valid": 0.5, "test": 0.6}])
+def test_an_inductive_split_without_triples_in_a_part_is_refused(shares):
+    triples = np.stack(np.unravel_index(np.arange(100), (10, 1, 10)), axis=1)
+    with pytest.raises(InputError, match=r"own: of 100 triples .* would be in train, .* in valid and .* in test"):
+        split_entities(triples, shares, 0, "own")

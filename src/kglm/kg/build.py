@@ -2,10 +2,11 @@
 
 Entities and relations are numbered in the order of their ids' Unicode code points, so that the numbering does
 not depend on the order of lines; triples keep the order of their files (train, valid, test; false ones
-behind).
+behind). Drawn negatives stand behind all triples of the files: those of valid, then those of test, one for each
+triple of the split and in the order of these.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kglm.artefacts import TRIPLES_WITH_INVERSE, write_parquet
+from kglm.artefacts import TRIPLES, TRIPLES_WITH_INVERSE, write_parquet
 from kglm.errors import InputError
 from kglm.files import atomic_directory, write_json
 from kglm.kg.configuration import check
 from kglm.kg.graph import SPLITS, Graph
+from kglm.kg.negatives import corrupted, true_keys
 from kglm.kg.parsers import TEXT, Triples, read_lines, read_triples
-from kglm.kg.splits import split_triples
+from kglm.kg.splits import BETWEEN_SETS, RELATION_NOT_IN_TRAIN, split_entities, split_triples
 from kglm.kg.statistics import EXAMPLES, compare, duplicates, statistics
 from kglm.kg.texts import TextTable, assign, from_ids, read_texts, repeated
 
@@ -85,24 +87,74 @@ def _build(spec: Mapping, raw: Path, files: list[_File]) -> tuple[Graph, dict]:
     used = _distinct([column for file in files for column in (file.triples.head, file.triples.tail)])
     entities = _entity_ids(spec, raw, used, files)
     relations = _distinct([file.triples.relation for file in files])
-    heads, tails = (_numbers(files, column, entities) for column in ("head", "tail"))
-    numbered = np.stack([heads, _numbers(files, "relation", relations), tails], axis=1)
-    triples = pd.DataFrame(numbered, columns=["head", "relation", "tail"])
-    triples["label"] = np.concatenate([file.triples.label * np.int8(file.label) for file in files])
-    triples["split"] = _split_names(spec["splits"], files, numbered)
-    train = numbered[((triples["split"] == "train") & (triples["label"] == 1)).to_numpy()]
+    triples, left_out = _split(spec["splits"], _triple_frame(files, entities, relations), files)
+    train = triples[(triples["split"] == "train") & (triples["label"] == 1)]
     in_train = np.zeros(len(entities), bool)
-    in_train[train[:, [0, 2]]] = True
+    in_train[train[["head", "tail"]].to_numpy()] = True
     entity_frame, problems = _entity_frame(spec, raw, entities, files, in_train)
     relation_frame = _relation_frame(spec, raw, relations, files)
-    built = Graph(entity_frame, relation_frame, triples)
-    places, counts = [file.name for file in files], [len(file.triples.label) for file in files]
-    lines = np.concatenate([file.triples.line for file in files])
-    problems["duplicates"] = duplicates(built, places, np.repeat(np.arange(len(files)), counts), lines)
-    idle = np.bincount(numbered[:, [0, 2]].reshape(-1), minlength=len(entities)) == 0
+    places = [file.name for file in files]
+    if "drawn_negatives" in spec["splits"]:
+        drawn = _drawn_negatives(Graph(entity_frame, relation_frame, triples), **spec["splits"]["drawn_negatives"])
+        triples = pd.concat([triples, drawn.assign(place=drawn["place"] + np.int8(len(places)))], ignore_index=True)
+        places += [f"drawn for {name}" for name in places]
+    built = Graph(entity_frame, relation_frame, triples[TRIPLES.names])
+    problems["duplicates"] = duplicates(built, places, triples["place"].to_numpy(), triples["line"].to_numpy())
+    idle = np.bincount(triples[["head", "tail"]].to_numpy().reshape(-1), minlength=len(entities)) == 0
     problems["entities_without_triples"] = _listed(entities.filter(pa.array(idle)))
+    problems["left_out_by_split"] = left_out
     problems["literals_left_out"] = sum(file.triples.literals for file in files)
     return built, problems
+
+
+def _triple_frame(files: list[_File], entities: pa.Array, relations: pa.Array) -> pd.DataFrame:
+    """All triples in the files' order; `place` (number of the file) and `line` say where each comes from."""
+    counts = [len(file.triples.label) for file in files]
+    return pd.DataFrame(
+        {
+            "head": _numbers(files, "head", entities),
+            "relation": _numbers(files, "relation", relations),
+            "tail": _numbers(files, "tail", entities),
+            "label": np.concatenate([file.triples.label * np.int8(file.label) for file in files]),
+            "place": np.repeat(np.arange(len(files), dtype=np.int8), counts),
+            "line": np.concatenate([file.triples.line for file in files]),
+        }
+    )
+
+
+def _split(splits: Mapping, triples: pd.DataFrame, files: list[_File]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The triples that a split holds, with the column `split`, and how many an inductive split leaves out."""
+    numbered = triples[["head", "relation", "tail"]].to_numpy()
+    if "inductive" in splits:
+        shares = splits["inductive"]
+        codes = split_entities(numbered, shares, shares["seed"], ", ".join(file.name for file in files))
+    elif "file" in splits:
+        codes = split_triples(numbered, splits["ratio"], splits["seed"], splits["file"])
+    else:
+        codes = np.array([SPLITS.index(file.split) for file in files])[triples["place"]]
+    kept = codes >= 0
+    names = pa.chunked_array([pa.array(SPLITS).take(pa.array(codes[kept]))]).to_pandas()
+    left_out = {
+        "between_entity_sets": int((codes == BETWEEN_SETS).sum()),
+        "relation_not_in_train": int((codes == RELATION_NOT_IN_TRAIN).sum()),
+    }
+    return triples[kept].reset_index(drop=True).assign(split=names), left_out
+
+
+def _drawn_negatives(graph: Graph, seed: int, splits: Sequence[str]) -> pd.DataFrame:
+    """For each triple of some splits its row with a false triple in place of the true one, which no split holds.
+
+    Each split has a random stream of its own: its negatives do not depend on which others are asked for.
+    """
+    known, parts = true_keys(graph), []
+    for number, name in enumerate(SPLITS):
+        if name in splits:
+            generator = np.random.default_rng([seed, number])
+            false = corrupted(graph.split(name), known, graph.entity_count, graph.relation_count, generator)
+            heads, relations, tails = false.astype(np.int32).T
+            rows = graph.triples[graph.triples["split"] == name]
+            parts.append(rows.assign(head=heads, relation=relations, tail=tails, label=np.int8(-1)))
+    return pd.concat(parts)
 
 
 def _distinct(columns: list[pa.ChunkedArray]) -> pa.Array:
@@ -130,15 +182,6 @@ def _entity_ids(spec: Mapping, raw: Path, used: pa.Array, files: list[_File]) ->
         what = f"{_entities(missing)} not listed in {spec['entities']}"
         raise InputError(what, _place_of(missing[0].as_py(), files), "list it, or set `entities_from: triples`")
     return listed.take(pc.sort_indices(listed))
-
-
-def _split_names(splits: Mapping, files: list[_File], numbered: np.ndarray) -> pd.Series:
-    if "file" in splits:
-        codes = split_triples(numbered, splits["ratio"], splits["seed"], splits["file"])
-    else:
-        counts = [len(file.triples.label) for file in files]
-        codes = np.repeat([SPLITS.index(file.split) for file in files], counts)
-    return pa.chunked_array([pa.array(SPLITS).take(pa.array(codes))]).to_pandas()
 
 
 def _entity_frame(

@@ -9,6 +9,15 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from kglm.errors import InputError
 
+# Keys of a dataset's `splits` that do not go together, and why.
+_APART = {
+    "drawn_negatives": (("labelled", "negatives"), "the files hold false triples already"),
+    "inductive": (
+        ("labelled", "negatives", "drawn_negatives"),
+        "an inductive split is made of true triples alone",
+    ),
+}
+
 
 @cache
 def _validator(kind: str) -> Draft202012Validator:
@@ -17,12 +26,17 @@ def _validator(kind: str) -> Draft202012Validator:
 
 
 def check(spec: Mapping, kind: str) -> None:
-    """InputError naming the first key of a `dataset` or `corpus` entry that its schema does not allow."""
+    """InputError naming the first key of a `dataset` or `corpus` entry that its schema or its other keys forbid."""
     errors = list(_validator(kind).iter_errors(spec))
     if errors:
         error = _closest(min(errors, key=lambda error: (len(error.path), str(error.path))))
         where = ".".join([kind, str(spec.get("name", "")), *(str(key) for key in error.absolute_path)])
         raise InputError(*_told(error, where.replace("..", ".").rstrip(".")))
+    for key, (others, reason) in _APART.items():
+        for other in others:
+            if key in spec.get("splits", {}) and spec["splits"].get(other):
+                what = f"{key} and {other} do not go together: {reason}"
+                raise InputError(what, f"{kind}.{spec.get('name', '')}.splits".replace("..", "."), f"take out {key}")
 
 
 def _closest(error: ValidationError) -> ValidationError:

@@ -60,6 +60,29 @@ class Graph:
         rows = self.triples[self.triples["split"] == name]
         return rows[["head", "relation", "tail"]].to_numpy(np.int64), rows["label"].to_numpy(np.int64)
 
+    @cached_property
+    def degrees(self) -> np.ndarray:
+        """int64 (E,): ends of true training triples at each entity; a loop counts twice."""
+        return np.bincount(self.split("train")[:, [0, 2]].reshape(-1), minlength=self.entity_count)
+
+    def candidates(self, split: str) -> np.ndarray | None:
+        """The entities that answers of a split are chosen from: int64, sorted, or None for all of them.
+
+        An inductive split, none of whose entities is in train, is ranked among its own entities, as KEPLER does (Wang
+        et al., 2021).
+        """
+        return self._candidates[split]
+
+    @cached_property
+    def _candidates(self) -> dict[str, np.ndarray | None]:
+        found: dict[str, np.ndarray | None] = {"train": None}
+        for name in SPLITS[1:]:
+            present = np.zeros(self.entity_count, bool)
+            present[self.split(name)[:, [0, 2]]] = True
+            inductive = present.any() and not self.degrees[present].any()
+            found[name] = np.flatnonzero(present) if inductive else None
+        return found
+
     def inverse(self, triples: np.ndarray) -> np.ndarray:
         """(h, r, t) -> (t, r⁻¹, h) for an array (n, 3); twice gives the first again."""
         relation = triples[:, 1]

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from kglm.errors import InputError
 from kglm.kg.graph import SPLITS, Graph
+from kglm.kg.negatives import among, triple_keys
 
 EXAMPLES = 5
 
@@ -17,7 +18,8 @@ def statistics(graph: Graph) -> dict:
 
     unseen: entities of a split that no training triple has, triples that touch one, and triples with two such
     ends. linked_in_train: triples whose two entities a training triple links, the same way round by another
-    relation, reversed by any relation, or reversed by the same one.
+    relation, reversed by any relation, or reversed by the same one. description_words: the mean over the entities
+    that have a description (None where none has; LMKE, Table 3). degree_groups: entities by train degree.
     """
     parts = {name: graph.split(name) for name in SPLITS}
     unseen = {name: _unseen(parts[name], graph) for name in SPLITS[1:]}
@@ -32,17 +34,21 @@ def statistics(graph: Graph) -> dict:
         "self_loops": {name: int((part[:, 0] == part[:, 2]).sum()) for name, part in parts.items()},
         "linked_in_train": {name: _linked(parts["train"], parts[name], graph) for name in SPLITS[1:]},
         "texts": _texts(graph),
+        "description_words": _mean_words(_array(graph.entities["description"])),
+        "degree_groups": degree_groups(graph.degrees),
     }
+
+
+def degree_groups(degrees: np.ndarray) -> dict[str, int]:
+    """How many degrees (n,) are "0", "1", "2-3", "4-7" and so on, up to the largest; groups without any are 0."""
+    # frexp gives 0 for 0, 1 for 1, 2 for 2 and 3, 3 for 4 to 7: the number of binary digits
+    counts = np.bincount(np.frexp(degrees)[1])
+    labels = ["0", "1", *(f"{2 ** (digits - 1)}-{2**digits - 1}" for digits in range(2, len(counts)))]
+    return dict(zip(labels, counts.tolist(), strict=False))
 
 
 def _distinct(numbers: np.ndarray) -> int:
     return int(np.count_nonzero(np.bincount(numbers.reshape(-1))))
-
-
-def _among(values: np.ndarray, pool: np.ndarray) -> np.ndarray:
-    """Which values are in the pool, by sorting: numpy's hashing is very slow on keys with regular gaps."""
-    pool = np.append(np.sort(pool), np.iinfo(np.int64).max)  # larger than every key
-    return pool[np.searchsorted(pool, values)] == values
 
 
 def _unseen(part: np.ndarray, graph: Graph) -> dict[str, int]:
@@ -57,10 +63,10 @@ def _unseen(part: np.ndarray, graph: Graph) -> dict[str, int]:
 
 def _linked(train: np.ndarray, part: np.ndarray, graph: Graph) -> dict[str, int]:
     size = graph.entity_count
-    pairs = train[:, 0] * size + train[:, 2]
-    same = _among(part[:, 0] * size + part[:, 2], pairs)
-    reverse = _among(part[:, 2] * size + part[:, 0], pairs)
-    exactly = _among(triple_keys(part[:, [2, 1, 0]], graph), triple_keys(train, graph))
+    pairs = np.sort(train[:, 0] * size + train[:, 2])
+    same = among(part[:, 0] * size + part[:, 2], pairs)
+    reverse = among(part[:, 2] * size + part[:, 0], pairs)
+    exactly = among(triple_keys(part[:, [2, 1, 0]], graph), np.sort(triple_keys(train, graph)))
     return {
         "same": int(same.sum()),
         "reverse": int(reverse.sum()),
@@ -80,6 +86,12 @@ def _texts(graph: Graph) -> dict[str, int]:
     }
 
 
+def _mean_words(texts: pa.ChunkedArray) -> float | None:
+    """Clean texts have one space between two words and none at their ends."""
+    filled = texts.filter(pc.not_equal(texts, ""))
+    return pc.mean(pc.add(pc.count_substring(filled, " "), 1)).as_py()
+
+
 def _array(column) -> pa.ChunkedArray:
     return pa.chunked_array(pa.Table.from_pandas(column.to_frame(), preserve_index=False)[0]).cast(pa.large_string())
 
@@ -92,11 +104,6 @@ def _shared(texts: pa.ChunkedArray) -> int:
     """How many entities have a text that another one has too."""
     counts = pc.value_counts(texts.filter(pc.not_equal(texts, ""))).field("counts").to_numpy()
     return int(counts[counts > 1].sum())
-
-
-def triple_keys(triples: np.ndarray, graph: Graph) -> np.ndarray:
-    """One int64 (n,) a triple (n, 3), different for different triples."""
-    return (triples[:, 0] * graph.relation_count + triples[:, 1]) * graph.entity_count + triples[:, 2]
 
 
 def duplicates(graph: Graph, places: list[str], files: np.ndarray, lines: np.ndarray) -> dict:
@@ -137,8 +144,8 @@ def _repeats(keys: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _common(keys: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows (in one, in other) of equal triples; one pair a row of the other."""
     rows, others = np.flatnonzero(one), np.flatnonzero(other)
-    others = others[_among(keys[others], keys[rows])]
-    rows = rows[_among(keys[rows], keys[others])]
+    others = others[among(keys[others], np.sort(keys[rows]))]
+    rows = rows[among(keys[rows], np.sort(keys[others]))]
     distinct, first = np.unique(keys[rows], return_index=True)
     return rows[first[np.searchsorted(distinct, keys[others])]] if len(others) else others, others
 
