@@ -83,6 +83,38 @@ def test_a_reader_of_triples_encodes_every_negative_and_every_candidate(reader, 
         assert np.isfinite(result[part]["exponent"]["seconds"])
 
 
+@pytest.fixture(scope="module")
+def encoder_folder(model_folder, tmp_path_factory):
+    """The tokenizer of `model_folder` with BERT's special tokens, and a BERT of one layer with random weights."""
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "mask", "pad")}
+    tokenizer.add_special_tokens(special)
+    tokenizer.save_pretrained(folder)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **size)
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_lmke_encodes_a_triple_and_its_negatives_and_c_lmke_each_end_once(ring_folder, encoder_folder, tmp_path):
+    """LMKE, Table 1: O(N_train N_neg) and O(|E| N_eval) beside O(N_train) and O(N_eval + |E|)."""
+    for name in ("lmke", "c_lmke"):
+        (tmp_path / name).mkdir()
+    options = {"parameters": {"maximum_description_length": 30}, "entities": [3, 12]}
+    lmke, c_lmke = (
+        measure(tmp_path / name, ring_folder, encoder_folder, name, **options) for name in ("lmke", "c_lmke")
+    )
+    assert lmke["training"]["encoded"] == [n * (1 + 1) for n in SIZES["triples"]]
+    assert lmke["negatives"]["encoded"] == [3 * (1 + 1), 3 * (1 + 3)]
+    assert lmke["link_prediction"]["encoded"] == [2 * 3 * 1, 2 * 12 * 2]
+    assert c_lmke["link_prediction"]["encoded"] == [3 + 2, 12 + 4]
+    for triples, encoded in zip(c_lmke["training"]["triples"], c_lmke["training"]["encoded"], strict=True):
+        assert 2 * triples <= encoded <= 4 * triples
+
+
 def test_a_predictor_of_links_encodes_each_entity_and_query_once(ring_folder, model_folder, tmp_path):
     parameters = {"gradient_checkpointing": False, "language_model_weight": 0.0}
     result = measure(tmp_path, ring_folder, model_folder, "kalm", parameters, entities=[4, 12])
