@@ -166,3 +166,8 @@ def test_entities_without_a_training_triple_are_ranked_like_the_others():
 def test_the_l1_distance_is_refused_in_one_line(ring_graph):
     with pytest.raises(InputError, match=r"^method structural: norm is 1; set norm: 2;.*inner product"):
         build(ring_graph, interaction="transe", norm=1)
+
+
+def test_training_without_negatives_is_refused(ring_graph):
+    with pytest.raises(InputError, match="negatives is 0; it must be at least 1"):
+        build(ring_graph, negatives=0)

@@ -47,6 +47,8 @@ class Parameters:
         if self.norm != 2:
             remedy = "set norm: 2; the L1 distance is no inner product of a query's and an entity's vector"
             raise InputError(f"norm is {self.norm}", "method structural", remedy)
+        if self.negatives < 1:
+            raise InputError(f"negatives is {self.negatives}", "method structural", "it must be at least 1")
 
 
 class Method(_interface.LinkPredictor):
