@@ -79,6 +79,18 @@ RANKS = pa.schema(
     ]
 )
 
+# How plausible a method finds each labelled triple: the higher, the more so. Label as in TRIPLES.
+SCORES = pa.schema(
+    [
+        ("split", _TEXT),
+        ("head", pa.int32()),
+        ("relation", pa.int32()),
+        ("tail", pa.int32()),
+        ("label", pa.int8()),
+        ("score", pa.float32()),
+    ]
+)
+
 
 def write_parquet(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
     """Write the columns of `schema` (ValueError or pa.ArrowInvalid where the frame does not fit it)."""

@@ -71,12 +71,15 @@ def test_groups_are_what_their_names_say(graph):
         names = {"both", row.direction, f"relation/{graph.relations['id'][row.relation]}"}
         if {row.head, row.tail} <= train:
             names |= {"both/seen", f"{row.direction}/seen"}
-        degree = degrees.count(row.tail if row.direction == "tail" else row.head)
         buckets = [(0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63)]
-        low, high = next(pair for pair in buckets if pair[0] <= degree <= pair[1])
-        names.add(f"degree/{low}" if low == high else f"degree/{low}-{high}")
+        for end in ("head", "tail"):
+            degree = degrees.count(getattr(row, end))
+            low, high = next(pair for pair in buckets if pair[0] <= degree <= pair[1])
+            group = f"degree/{low}" if low == high else f"degree/{low}-{high}"
+            names |= {f"either_{group}"} | ({group} if row.direction == end else set())
         assert {name for name, mask in found.items() if mask[number]} == names
-    assert "relation/unused" not in found and "relation//film/actor" in found and "degree/0" in found
+    assert "relation/unused" not in found and "relation//film/actor" in found
+    assert {"degree/0", "either_degree/0"} <= set(found)
     assert all(mask.any() for mask in found.values())
 
 
@@ -144,3 +147,23 @@ def test_both_queries_of_a_triple_are_resampled_together():
 
 def test_one_triple_has_a_point_for_an_interval():
     assert confidence_intervals(frame_of([2.0]), 10, 0.95)["MRR"] == [0.5, 0.5]
+
+
+def test_a_degree_group_holds_the_degrees_with_one_number_of_binary_digits():
+    degrees = np.arange(2000)
+    lowest = metrics._bucket(degrees)
+    digits = np.array([len(format(degree, "b")) if degree else 0 for degree in degrees])
+    for number in range(12):
+        assert len(set(lowest[digits == number].tolist())) == 1
+    assert len(np.unique(lowest)) == 12 and (lowest[degrees < 4] == [0, 1, 2, 2]).all()
+
+
+def test_a_triple_stands_in_the_groups_of_both_its_ends(graph):
+    ranks = ranked(graph)
+    found = groups(ranks, graph)
+    either = np.sum([mask for name, mask in found.items() if name.startswith("either_degree/")], axis=0)
+    assert set(either.tolist()) == {1, 2}
+    both_queries = ranks.assign(either=either).groupby(["head", "relation", "tail"])["either"]
+    assert (both_queries.nunique() == 1).all(), "whatever is asked for"
+    of_answer = np.sum([mask for name, mask in found.items() if name.startswith("degree/")], axis=0)
+    assert (of_answer == 1).all()

@@ -53,6 +53,29 @@ def filtered_pairs(
     return np.divmod(keys, max(entity_count, 1))
 
 
+def among(
+    candidates: np.ndarray, targets: np.ndarray, known: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Targets and known answers by their places in `candidates`, sorted numbers of entities.
+
+    Known answers that are no candidates are left out; a target that is none is an InputError.
+    """
+    places, found = _places(candidates, targets)
+    if not found.all():
+        what = f"entity {targets[np.argmin(found)]} is asked for and is no candidate"
+        raise InputError(what, "candidates", "rank a split among its own candidates")
+    indptr, indices = known
+    known_places, found = _places(candidates, indices)
+    kept = np.concatenate([[0], np.cumsum(found)])
+    return places, (kept[indptr], known_places[found])
+
+
+def _places(candidates: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the numbers stand among the candidates, and whether they do."""
+    places = np.searchsorted(candidates, numbers)
+    return places, np.append(candidates, -1)[places] == numbers
+
+
 def candidate_counts(filtered_queries: np.ndarray, query_count: int, entity_count: int) -> np.ndarray:
     """Number of candidates of each query, int64 (n,), from the queries of the filtered pairs."""
     return entity_count - np.bincount(filtered_queries, minlength=query_count)

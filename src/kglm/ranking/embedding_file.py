@@ -1,4 +1,4 @@
-"""Embeddings that stay on disk: rows are read when they are asked for."""
+"""Embeddings in memory or on disk, of which rows are read when they are asked for."""
 
 from pathlib import Path
 
@@ -49,3 +49,28 @@ def embedding_rows(entities: "np.ndarray | EmbeddingFile | Path") -> "np.ndarray
     if isinstance(entities, str | Path):
         return open_embeddings(entities)
     return entities if isinstance(entities, EmbeddingFile) else np.asarray(entities)
+
+
+def gather_rows(entities: "np.ndarray | EmbeddingFile", numbers: np.ndarray) -> np.ndarray:
+    """The rows with these numbers, in their order; from disk, each run of consecutive ones is read at once."""
+    if isinstance(entities, np.ndarray) or not len(numbers):
+        return entities[numbers] if len(numbers) else entities[:0]
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    return np.concatenate([entities[int(run[0]) : int(run[-1]) + 1] for run in runs])
+
+
+def float32_rows(rows: np.ndarray, name: str, numbers: np.ndarray | None = None) -> np.ndarray:
+    """Rows as contiguous float32; InputError where one, by its place or its number, is not finite."""
+    with np.errstate(over="ignore"):
+        rows = np.require(rows, np.float32, ["C", "ALIGNED"])
+    if not np.isfinite(largest(rows)):
+        row = np.flatnonzero(~np.isfinite(rows).all(axis=1))[0]
+        row = row if numbers is None else numbers[row]
+        what = f"row {row} holds NaN or infinity (in fp32)"
+        raise InputError(what, name, "see whether the training diverged")
+    return rows
+
+
+def largest(rows: np.ndarray) -> float:
+    """The largest absolute value; NaN or infinite where one element is."""
+    return float(np.maximum(rows.max(), -rows.min())) if rows.size else 0.0

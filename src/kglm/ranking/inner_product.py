@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from kglm.errors import InputError
 from kglm.ranking.candidates import Ranks, candidate_counts, checked_targets, filtered_pairs, ranks_of
-from kglm.ranking.embedding_file import EmbeddingFile, embedding_rows
+from kglm.ranking.embedding_file import EmbeddingFile, embedding_rows, float32_rows, gather_rows, largest
 
 # A tile of scores (0.5 MB) stays in a core's cache. Multiples of the kernels' 12, 16 or 24 rows leave no edges.
 # TILE_QUERIES is at most TILE_ENTITIES: the targets of a tile's queries fit one tile.
@@ -69,8 +69,8 @@ class _Tiles:
         tile, column = np.divmod(np.arange(len(queries)), len(columns))
         self.places = tile * TILE_QUERIES + columns[column]  # of each query, in the tiles' columns one after another
         self._queries = np.zeros((-(-len(queries) // len(columns)), TILE_QUERIES, width), np.float32)
-        self._queries.reshape(-1, width)[self.places] = _float32(queries, "queries")
-        self._largest_query = _largest(self._queries)
+        self._queries.reshape(-1, width)[self.places] = float32_rows(queries, "queries")
+        self._largest_query = largest(self._queries)
         blocks, rows = np.divmod(filtered_entities, TILE_ENTITIES)
         tiles, columns = np.divmod(self.places[filtered_queries], TILE_QUERIES)
         number = blocks * len(self._queries) + tiles
@@ -86,7 +86,7 @@ class _Tiles:
         numbers, columns = np.divmod(self.places, TILE_QUERIES)
         for number, queries in enumerate(self._queries):
             here = numbers == number
-            self._product(self._padded(_rows(self.entities, targets[here]), targets[here]), queries, tile)
+            self._product(self._padded(gather_rows(self.entities, targets[here]), targets[here]), queries, tile)
             scores[number, columns[here]] = tile[np.arange(here.sum()), columns[here]]
         return scores
 
@@ -110,35 +110,13 @@ class _Tiles:
 
     def _padded(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Entity embeddings as float32 (TILE_ENTITIES, d), refused where a score might not be finite."""
-        rows = _float32(rows, "entities", numbers)
-        bound = rows.shape[1] * self._largest_query * _largest(rows)
+        rows = float32_rows(rows, "entities", numbers)
+        bound = rows.shape[1] * self._largest_query * largest(rows)
         if bound >= float(np.finfo(np.float32).max):
             raise InputError("scores exceed the range of fp32", "embeddings", "normalise them")
         if len(rows) == TILE_ENTITIES:
             return rows
         return np.concatenate([rows, np.zeros((TILE_ENTITIES - len(rows), rows.shape[1]), np.float32)])
-
-
-def _rows(entities: "np.ndarray | EmbeddingFile", numbers: np.ndarray) -> np.ndarray:
-    if isinstance(entities, np.ndarray):
-        return entities[numbers]
-    return np.concatenate([entities[number : number + 1] for number in numbers.tolist()])
-
-
-def _float32(rows: np.ndarray, name: str, numbers: np.ndarray | None = None) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        rows = np.require(rows, np.float32, ["C", "ALIGNED"])
-    if not np.isfinite(_largest(rows)):
-        row = np.flatnonzero(~np.isfinite(rows).all(axis=1))[0]
-        row = row if numbers is None else numbers[row]
-        what = f"row {row} holds NaN or infinity (in fp32)"
-        raise InputError(what, name, "see whether the training diverged")
-    return rows
-
-
-def _largest(rows: np.ndarray) -> float:
-    """The largest absolute value; NaN or infinite where one element is."""
-    return float(np.maximum(rows.max(), -rows.min())) if rows.size else 0.0
 
 
 def _check_shapes(queries, entities, targets) -> None:

@@ -64,7 +64,8 @@ def groups(ranks: pd.DataFrame, graph: Graph) -> dict[str, np.ndarray]:
 
     both, head, tail: by what is asked for; with /seen: triples whose two entities are in train.
     relation/<id>: both directions of a relation. degree/<a>-<b>: the answer ends a to b train triples, a a
-    power of two and b = 2a - 1 (degree/0 and degree/1 stand alone; a loop counts twice).
+    power of two and b = 2a - 1 (degree/0 and degree/1 stand alone; a loop counts twice). either_degree/<a>-<b>:
+    the triple's head or its tail does, so that a triple stands in one or two of them (LMKE, Section 4.3).
     """
     direction = ranks["direction"].to_numpy()
     in_train = graph.entities["in_train"].to_numpy()
@@ -73,10 +74,12 @@ def groups(ranks: pd.DataFrame, graph: Graph) -> dict[str, np.ndarray]:
     masks |= {f"{name}/seen": mask & seen for name, mask in masks.items()}
     for relation in np.unique(ranks["relation"]):
         masks[f"relation/{graph.relations['id'].iat[relation]}"] = (ranks["relation"] == relation).to_numpy()
-    answers = np.where(direction == "tail", ranks["tail"], ranks["head"])
-    lowest = _bucket(_degrees(graph)[answers])
-    for low in np.unique(lowest).tolist():
-        masks[f"degree/{low}" if low < 2 else f"degree/{low}-{2 * low - 1}"] = lowest == low
+    of_head, of_tail = (_bucket(graph.degrees)[ranks[end]] for end in ("head", "tail"))
+    of_answer = np.where(direction == "tail", of_tail, of_head)
+    for low in np.unique([of_head, of_tail]).tolist():
+        group = str(low) if low < 2 else f"{low}-{2 * low - 1}"
+        masks[f"degree/{group}"] = of_answer == low
+        masks[f"either_degree/{group}"] = (of_head == low) | (of_tail == low)
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
@@ -91,11 +94,6 @@ def _metrics(totals: np.ndarray) -> np.ndarray:
     """Sums (..., 7) of `_totals` -> (..., 6), the METRICS."""
     means = totals[..., :5] / totals[..., 6:]
     return np.concatenate([means, totals[..., :1] / totals[..., 5:6]], axis=-1)
-
-
-def _degrees(graph: Graph) -> np.ndarray:
-    ends = graph.split("train")[:, [0, 2]].ravel()
-    return np.bincount(ends, minlength=graph.entity_count)
 
 
 def _bucket(degrees: np.ndarray) -> np.ndarray:
