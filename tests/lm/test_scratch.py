@@ -15,7 +15,15 @@ from kglm.errors import InputError
 from kglm.kg.graph import SPLITS
 from kglm.lm.build import model
 from kglm.lm.entries import read_entry
-from kglm.lm.scratch import corpus_passages, token_rows, train_tokenizer, training_sentences, untrained_model
+from kglm.lm.scratch import (
+    _MaskedTexts,
+    corpus_passages,
+    text_numbers,
+    token_rows,
+    train_tokenizer,
+    training_sentences,
+    untrained_model,
+)
 
 from .conftest import SCRATCH
 
@@ -148,6 +156,62 @@ def test_training_makes_training_sentences_likelier(kind, ring_graph, ring_folde
     with torch.inference_mode():
         loss = [net.eval()(input_ids=rows, labels=rows).loss.item() for net in (fresh, trained)]
     assert loss[1] < 0.6 * loss[0]
+
+
+def masked_loss(net, tokenizer, sentences) -> float:
+    """Mean cross-entropy of each token where it alone is masked, text by text."""
+    losses = []
+    with torch.inference_mode():
+        for sentence in sentences:
+            ids = torch.tensor(tokenizer(sentence)["input_ids"])
+            masked = ids.repeat(len(ids) - 2, 1)
+            rows = torch.arange(len(masked))
+            masked[rows, rows + 1] = tokenizer.mask_token_id
+            logits = net.eval()(input_ids=masked).logits[rows, rows + 1]
+            losses.append(torch.nn.functional.cross_entropy(logits, ids[1:-1]).item())
+    return float(np.mean(losses))
+
+
+def test_training_lets_bert_guess_masked_words(ring_graph, ring_folder, tmp_path):
+    spec = SCRATCH | {"architecture": "bert", "corpora": [], "hidden_size": 32, "intermediate_size": 64}
+    spec |= {"steps": 100, "batch_size": 4, "learning_rate": 1e-2}
+    model(spec, tmp_path / "model", ring_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    trained = AutoModelForMaskedLM.from_pretrained(tmp_path / "model")
+    sentences = sorted(sentences_of(ring_graph, "train"))
+    pieces = np.concatenate([tokenizer(sentence)["input_ids"][1:-1] for sentence in sentences])
+    shares = np.bincount(pieces)[pieces] / len(pieces)
+    # Better than by the words' frequencies alone, of which nothing more was learnt when texts of a row saw each other.
+    assert masked_loss(trained, tokenizer, sentences) < 0.9 * -np.log(shares).mean()
+
+
+@given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6), tail=st.integers(0, 3))
+def test_texts_of_a_row_are_numbered_by_their_ends(lengths, tail):
+    """Against a plain loop; the last text may lack its end."""
+    row = [token for length in lengths for token in [5] * (length - 1) + [1]] + [5] * tail
+    expected = [(number, place) for number, length in enumerate(lengths) for place in range(length)]
+    expected += [(len(lengths), place) for place in range(tail)]
+    texts, places = text_numbers(torch.tensor([row, row]), 1)
+    for one, other in zip(texts.tolist(), places.tolist(), strict=True):
+        assert list(zip(one, other, strict=True)) == expected
+
+
+def test_a_text_in_a_row_is_seen_as_if_it_stood_alone(tokenizers):
+    torch.manual_seed(0)
+    tokenizer = tokenizers["bert"]
+    net = untrained_model(read_entry(SCRATCH | {"architecture": "bert"}), tokenizer).eval()
+    texts = [tokenizer(text)["input_ids"] for text in ("a fox", "an ibis faces", "ant")]
+    row = torch.tensor([token for text in texts for token in text])
+    torch.manual_seed(1)
+    batch = _MaskedTexts(tokenizer)([{"input_ids": row}])
+    labels, changed = batch.pop("labels")[0], batch["input_ids"][0]
+    with torch.no_grad():
+        together = net(**batch).logits[0]
+        alone = [net(input_ids=part[None]).logits[0] for part in changed.split([len(text) for text in texts])]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    assert torch.equal(labels[labels != -100], row[labels != -100]) and (labels != -100).any()
+    special = torch.isin(row, torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id]))
+    assert (labels[special] == -100).all()
 
 
 def test_graph_is_needed(tmp_path):

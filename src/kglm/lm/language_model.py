@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from kglm.errors import InputError
 
@@ -37,6 +44,22 @@ def load_causal(directory: Path, weights: Path | None = None, dtype: str = "floa
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(weights)).merge_and_unload()
+    return model.eval()
+
+
+def load_encoder(directory: Path, dtype: str = "float32") -> PreTrainedModel:
+    """The BERT of a folder without its pooler and heads, in eval mode; folders of BERT for masked words do as well.
+
+    dtype: float32 or bfloat16. InputError where the folder holds no model, or one of another kind.
+    """
+    folder, safely = _folder(directory), {"local_files_only": True, "trust_remote_code": False}
+    family = AutoConfig.from_pretrained(folder, **safely).model_type
+    if family != "bert":
+        raise InputError(f"is a model of type {family}", directory, "give an encoder: a model of type bert")
+    options = {"use_safetensors": True, "add_pooling_layer": False, **_precision(dtype)}
+    model, loaded = AutoModel.from_pretrained(folder, **safely, **options, output_loading_info=True)
+    if loaded["missing_keys"]:
+        raise InputError(f"has no weights {min(loaded['missing_keys'])}", directory, "give a whole model")
     return model.eval()
 
 
