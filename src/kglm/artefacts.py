@@ -18,7 +18,8 @@ ENTITIES = pa.schema([("id", _TEXT), ("name", _TEXT), ("description", _TEXT), ("
 RELATIONS = pa.schema([("id", _TEXT), ("text", _TEXT), ("inverse", _TEXT)])
 
 # Numbers are rows of ENTITIES and RELATIONS; split is train, valid or test; label 1 is a true triple, -1 a false one
-# (only labelled benchmarks hold false ones). The order is that of the source files; duplicates are kept.
+# (of a labelled benchmark, or drawn). The order is that of the source files; duplicates are kept. Drawn triples stand
+# behind all others, valid's before test's, one for each true triple of the split and in the order of these.
 TRIPLES = pa.schema(
     [
         ("split", _TEXT),

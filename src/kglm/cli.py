@@ -26,13 +26,19 @@ STAGES = {
     "model": "kglm.lm.build:model",
     "train": "kglm.training.stages:train",
     "embed": "kglm.training.stages:embed",
+    "score": "kglm.training.stages:score",
+    "join": "kglm.ranking.shards:join",
     "rank": "kglm.ranking.stages:rank",
     "evaluate": "kglm.ranking.stages:evaluate",
+    "classify": "kglm.ranking.classification:classify",
     "anisotropy": "kglm.analysis.anisotropy:anisotropy",
     "similarity": "kglm.analysis.similarity:similarity",
     "perplexity": "kglm.analysis.perplexity:perplexity",
     "mmlu": "kglm.analysis.mmlu:mmlu",
     "kgqa": "kglm.analysis.kgqa:kgqa",
+    "clusters": "kglm.analysis.clusters:clusters",
+    "attention": "kglm.analysis.attention:attention",
+    "cost": "kglm.analysis.cost:cost",
     "table": "kglm.paper.tables:table",
     "figure": "kglm.paper.figures:figure",
     "paper": "kglm.paper.document:paper",
@@ -65,14 +71,15 @@ def _parser(stage: str, function) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"kglm {stage}", description=summary)
     for parameter in inspect.signature(function).parameters.values():
         many = "list" in str(parameter.annotation)
-        required = parameter.default is inspect.Parameter.empty
+        given = None if parameter.default is inspect.Parameter.empty else parameter.default
+        required = given is None and "None" not in str(parameter.annotation)
         parser.add_argument(
             f"--{parameter.name.replace('_', '-')}",
-            type=Path,
+            type=str if parameter.annotation is str else Path,
             required=required,
-            default=None if required else parameter.default,
+            default=given,
             nargs="*" if many else None,
-            metavar="FILE" if parameter.name == "spec" else "PATH",
+            metavar={"spec": "FILE", "shard": "K/N"}.get(parameter.name, "PATH"),
         )
     return parser
 

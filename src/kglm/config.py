@@ -19,7 +19,8 @@ from kglm.paper.inputs import figure_inputs, table_inputs
 
 PACKAGE = Path(__file__).parent
 DEFAULT_VARIANT = "as_described"
-ANALYSES = ("anisotropy", "similarity", "perplexity", "mmlu", "kgqa")
+ANALYSES = ("anisotropy", "similarity", "perplexity", "mmlu", "kgqa", "clusters", "attention", "cost")
+NO_MODEL = "none"  # the base model of a run that has none
 
 
 class Option(NamedTuple):
@@ -109,7 +110,7 @@ def run_spec(config: dict, name: str) -> dict:
         "name": name,
         "method": run["method"],
         "dataset": run["dataset"],
-        "model": run["model"],
+        "model": run.get("model", NO_MODEL),
         "seed": run.get("seed", config["seed"]),
         "parameters": merge(parameters, *(layer.get("parameters", {}) for layer in layers)),
         "training": merge(training, *(layer.get("training", {}) for layer in layers)),
@@ -133,9 +134,19 @@ def protocol(config: dict, name: str) -> str:
     return merge(*_layers(config, name)).get("protocol", "filtered")
 
 
+def shards(config: dict, name: str) -> int:
+    """In how many jobs a run's embeddings are made."""
+    return merge(*_layers(config, name)).get("shards", 1)
+
+
+def weights_of(config: dict, name: str) -> str:
+    """The run whose weights a run ranks: itself, unless it names another."""
+    return config["runs"][name].get("weights", name)
+
+
 def analysis_spec(config: dict, analysis: str, run: str) -> dict:
     """What one analysis of one run depends on."""
-    entry, resolved = config["analyses"][analysis], run_spec(config, run)
+    entry, resolved = config["analyses"].get(analysis, {}), run_spec(config, run)
     own = entry.get("datasets", {}).get(resolved["dataset"], {})
     return {"name": run, "run": resolved, "options": merge(entry.get("options", {}), own)}
 
@@ -203,7 +214,8 @@ def built_runs(config: dict) -> list[str]:
 
 def built_models(config: dict) -> list[str]:
     """The base models of these runs."""
-    return _distinct(config["runs"][run]["model"] for run in built_runs(config))
+    runs = [config["runs"][run] for run in built_runs(config)]
+    return _distinct(run["model"] for run in runs if "model" in run)
 
 
 def built_datasets(config: dict) -> list[str]:

@@ -70,16 +70,28 @@ def _explained(error: ValidationError) -> InputError:
 def _problems(config: dict) -> Iterator[InputError]:
     yield from _method_problems(config)
     for name, run in config["runs"].items():
-        for section, key in (("methods", "method"), ("datasets", "dataset"), ("models", "model")):
-            if run[key] not in config[section]:
+        for section, key in (("methods", "method"), ("datasets", "dataset"), ("models", "model"), ("runs", "weights")):
+            if key in run and run[key] not in config[section]:
                 yield _unknown(run[key], config[section], _key("runs", name, key), f"{key}")
                 return
         variants = config["methods"][run["method"]].get("variants", {})
         if (variant := run.get("variant", DEFAULT_VARIANT)) not in {*variants, DEFAULT_VARIANT}:
             yield _unknown(variant, variants, _key("runs", name, "variant"), "variant")
         yield from _option_problems(run, run["method"], _key("runs", name))
+        yield from _weights_problems(config, name)
     yield from _analysis_problems(config)
     yield from _build_problems(config)
+
+
+def _weights_problems(config: dict, name: str) -> Iterator[InputError]:
+    """A run that ranks another's weights needs the same method and model, and weights of its own making there."""
+    run, where = config["runs"][name], _key("runs", name, "weights")
+    other = config["runs"][run["weights"]] if "weights" in run else run
+    for key in ("method", "model"):
+        if run.get(key) != other.get(key):
+            yield InputError(f"the run {run['weights']} has another {key}", where, f"give both the same {key}")
+    if "weights" in run and "weights" in other:
+        yield InputError(f"the run {run['weights']} trains nothing itself", where, f"name {other['weights']}")
 
 
 def _method_problems(config: dict) -> Iterator[InputError]:
@@ -116,7 +128,7 @@ def _fits(value: object, option: Option) -> bool:
 
 def _analysis_problems(config: dict) -> Iterator[InputError]:
     for analysis in ANALYSES:
-        entry, where = config["analyses"][analysis], _key("analyses", analysis)
+        entry, where = config["analyses"].get(analysis, {}), _key("analyses", analysis)
         if "corpus" in entry and entry["corpus"] not in config["corpora"]:
             yield _unknown(entry["corpus"], config["corpora"], _key(where, "corpus"), "corpus")
         known = configuration.analysis_options(analysis)

@@ -6,6 +6,7 @@ import torch
 from safetensors.numpy import load_file
 
 from kglm.errors import InputError
+from kglm.ranking.shards import join
 from kglm.training.stages import embed, train
 
 BASE = {
@@ -54,6 +55,33 @@ def test_embedding_twice_gives_the_same_bytes(run, ring_folder, model_folder, tm
     for name in ("entities", "queries"):
         first, second = (folder / f"{name}.safetensors" for folder in (run / "run/embeddings", tmp_path / "again"))
         assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_parts_put_together_are_the_whole(run, ring_folder, model_folder, tmp_path, count):
+    for number in range(1, count + 1):
+        weights, shard = run / "run/weights", f"{number}/{count}"
+        embed(BASE, ring_folder, model_folder, weights, tmp_path / str(number), shard)
+    for name in ("entities", "queries"):
+        join([tmp_path / f"{number}/{name}.safetensors" for number in range(1, count + 1)], tmp_path / name)
+        joined, whole = load_file(tmp_path / name), load_file(run / f"run/embeddings/{name}.safetensors")
+        assert joined.keys() == whole.keys()
+        for key in whole:  # a batch of other texts pads otherwise: equal but for the last bit
+            np.testing.assert_allclose(joined[key], whole[key], atol=1e-6)
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "one/two", "1/0"])
+def test_a_part_that_is_none_is_told(run, ring_folder, model_folder, tmp_path, shard):
+    with pytest.raises(InputError, match="is no part of a whole"):
+        embed(BASE, ring_folder, model_folder, run / "run/weights", tmp_path / "out", shard)
+
+
+def test_weights_of_another_run_are_told(ring_folder, model_folder, tmp_path):
+    method = {"method": "kalm", "training": {"epochs": 0}}
+    small, large = ({**BASE, **method, "parameters": {"lora_rank": rank}} for rank in (2, 4))
+    train(small, ring_folder, model_folder, tmp_path / "checkpoints", tmp_path / "run")
+    with pytest.raises(InputError, match="holds the weights of another model"):
+        embed(large, ring_folder, model_folder, tmp_path / "run/weights", tmp_path / "out")
 
 
 def test_the_base_model_refuses_training(ring_folder, model_folder, tmp_path):

@@ -221,6 +221,10 @@ def set_at(config: dict, path: str, value: object) -> dict:
             "as_relased",
             r"unknown variant 'as_relased'; did you mean 'as_released'\?",
         ),
+        ("runs/kalm_WN18RR/weights", "kalm_X", r"kalm_WN18RR\.weights: unknown weights 'kalm_X'"),
+        ("runs/kalm_WN18RR/weights", "base_WN18RR", r"weights: the run base_WN18RR has another method"),
+        ("runs/kalm_WN18RR/weights", "kalm_WN18RR_llama-3-8b", r"the run kalm_WN18RR_llama-3-8b has another model"),
+        ("runs/kalm_WN18RR/shards", 0, r"runs\.kalm_WN18RR\.shards: "),
         ("build", ["kalm_table_9"], r"config: build: unknown table or figure 'kalm_table_9'; did you mean"),
         ("build", [], r"config: build: "),
         ("figures/kalm_figure_9/series/0/run", "kalm_X", r"figures\.kalm_figure_9: unknown run 'kalm_X'"),
@@ -252,6 +256,14 @@ def test_a_wrong_entry_is_told_in_one_line(paper, path, value, told):
     with pytest.raises(InputError, match=told) as caught:
         check(set_at(paper, path, value), SCHEMAS)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_come_from_the_run_that_made_them(paper):
+    paper["runs"]["one"] = {**paper["runs"]["kalm_WN18RR"], "weights": "kalm_WN18RR"}
+    paper["runs"]["two"] = {**paper["runs"]["kalm_WN18RR"], "weights": "one"}
+    assert configuration.weights_of(paper, "one") == "kalm_WN18RR" == configuration.weights_of(paper, "kalm_WN18RR")
+    with pytest.raises(InputError, match=r"two\.weights: the run one trains nothing itself; name kalm_WN18RR"):
+        check(paper, SCHEMAS)
 
 
 def test_reading_a_file_that_is_none(tmp_path):

@@ -1,5 +1,6 @@
 # base model, weights, embeddings, corpora -> runs/<run>/{anisotropy,perplexity,mmlu,kgqa}.json,
-#                                             runs/<run>/similarity.{safetensors,json}
+#                                             runs/<run>/{similarity,clusters,attention}.{safetensors,json},
+#                                             runs/<run>/cost.json
 
 
 rule measure_anisotropy:
@@ -7,7 +8,7 @@ rule measure_anisotropy:
         unpack(run_graph),
         spec="<results>/specs/anisotropy/{run}.json",
         model=run_model,
-        weights="<results>/runs/{run}/weights",
+        weights=run_weights,
         epochs="<results>/runs/{run}/epochs",
         corpus=analysed_corpus("anisotropy"),
         embeddings="<results>/runs/{run}/embeddings/entities.safetensors",
@@ -38,7 +39,7 @@ rule compare_embeddings:
         unpack(run_graph),
         spec="<results>/specs/similarity/{run}.json",
         model=run_model,
-        weights="<results>/runs/{run}/weights",
+        weights=run_weights,
         corpus=analysed_corpus("similarity"),
         embeddings="<results>/runs/{run}/embeddings/entities.safetensors",
         queries="<results>/runs/{run}/embeddings/queries.safetensors",
@@ -66,7 +67,7 @@ rule measure_perplexity:
     input:
         spec="<results>/specs/perplexity/{run}.json",
         model=run_model,
-        weights="<results>/runs/{run}/weights",
+        weights=run_weights,
         corpus=analysed_corpus("perplexity"),
     output:
         "<results>/runs/{run}/perplexity.json",
@@ -92,7 +93,7 @@ rule measure_mmlu:
     input:
         spec="<results>/specs/mmlu/{run}.json",
         model=run_model,
-        weights="<results>/runs/{run}/weights",
+        weights=run_weights,
         corpus=analysed_corpus("mmlu", "questions.parquet"),
     output:
         "<results>/runs/{run}/mmlu.json",
@@ -119,7 +120,7 @@ rule ask_questions:
         unpack(run_graph),
         spec="<results>/specs/kgqa/{run}.json",
         model=run_model,
-        weights="<results>/runs/{run}/weights",
+        weights=run_weights,
     output:
         "<results>/runs/{run}/kgqa.json",
     log:
@@ -138,3 +139,78 @@ rule ask_questions:
     shell:
         "HF_HUB_OFFLINE=1 kglm kgqa --spec {input.spec} --graph $(dirname {input.entities}) --model {input.model} "
         "--weights {input.weights} --out {output} > {log} 2>&1"
+
+
+rule find_clusters:
+    input:
+        unpack(run_graph),
+        spec="<results>/specs/clusters/{run}.json",
+        embeddings="<results>/runs/{run}/embeddings/entities.safetensors",
+        queries="<results>/runs/{run}/embeddings/queries.safetensors",
+        interaction="<results>/runs/{run}/embeddings/interaction.safetensors",
+    output:
+        points="<results>/runs/{run}/clusters.safetensors",
+        labels="<results>/runs/{run}/clusters.json",
+    log:
+        "<results>/logs/find_clusters/{run}.log",
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("clusters"),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm clusters --spec {input.spec} --graph $(dirname {input.entities}) "
+        "--embeddings $(dirname {input.embeddings}) --out {output.points} > {log} 2>&1"
+
+
+rule look_at_attention:
+    input:
+        unpack(run_graph),
+        spec="<results>/specs/attention/{run}.json",
+        model=run_model,
+        weights=run_weights,
+    output:
+        weights="<results>/runs/{run}/attention.safetensors",
+        labels="<results>/runs/{run}/attention.json",
+    log:
+        "<results>/logs/look_at_attention/{run}.log",
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("attention"),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm attention --spec {input.spec} --graph $(dirname {input.entities}) "
+        "--model {input.model} --weights {input.weights} --out {output.weights} > {log} 2>&1"
+
+
+rule measure_cost:
+    input:
+        unpack(run_graph),
+        spec="<results>/specs/cost/{run}.json",
+        model=run_model,
+        weights=run_weights,
+    output:
+        "<results>/runs/{run}/cost.json",
+    log:
+        "<results>/logs/measure_cost/{run}.log",
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("cost"),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm cost --spec {input.spec} --graph $(dirname {input.entities}) "
+        "--model {input.model} --weights {input.weights} --out {output} > {log} 2>&1"

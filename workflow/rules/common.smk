@@ -17,6 +17,8 @@ SPLIT = [corpus for corpus, entry in CORPORA.items() if {"train", "test_every"} 
 WHOLE = [corpus for corpus in CORPORA if corpus not in QUESTIONS + SPLIT]
 FROM_SCRATCH = [model for model, entry in MODELS.items() if entry["source"] == "scratch"]
 READY_MADE = [model for model in MODELS if model not in FROM_SCRATCH]
+TRAINED = [run for run in config["runs"] if configuration.weights_of(config, run) == run]
+SHARDED = [run for run in config["runs"] if configuration.shards(config, run) > 1]
 TABLES = configuration.built(config, "tables")
 FIGURES = configuration.built(config, "figures")
 
@@ -33,6 +35,7 @@ wildcard_constraints:
     corpus=one_of(CORPORA),
     model=one_of(MODELS),
     run=one_of(config["runs"]),
+    shard="[0-9]+",
     table=one_of(config["tables"]),
     figure=one_of(config["figures"]),
 
@@ -76,7 +79,26 @@ def run_graph(wildcards):
 
 
 def run_model(wildcards):
-    return f"<results>/models/{config['runs'][wildcards.run]['model']}"
+    """The base model; nothing for a run that has none."""
+    model = config["runs"][wildcards.run].get("model")
+    return f"<results>/models/{model}" if model else []
+
+
+def model_option(wildcards, input):
+    """How a stage is told the base model, if there is one."""
+    return f"--model {input.model}" if input.model else ""
+
+
+def run_weights(wildcards):
+    return f"<results>/runs/{configuration.weights_of(config, wildcards.run)}/weights"
+
+
+def run_shards(file):
+    """A file of each part of a run's embeddings, in order."""
+    return lambda wildcards: [
+        f"<results>/runs/{wildcards.run}/shards/{shard}/{file}"
+        for shard in range(1, 1 + configuration.shards(config, wildcards.run))
+    ]
 
 
 def scratch_graph(wildcards):

@@ -1,4 +1,5 @@
 # embeddings, graph -> runs/<run>/ranks.parquet (one row a query) -> metrics.json (group-bys over ranks)
+# scores of labelled triples -> runs/<run>/classification.json
 
 
 rule rank_queries:
@@ -7,6 +8,7 @@ rule rank_queries:
         spec="<results>/specs/ranking/{run}.json",
         entity_embeddings="<results>/runs/{run}/embeddings/entities.safetensors",
         query_embeddings="<results>/runs/{run}/embeddings/queries.safetensors",
+        interaction="<results>/runs/{run}/embeddings/interaction.safetensors",
     output:
         "<results>/runs/{run}/ranks.parquet",
     log:
@@ -46,3 +48,23 @@ rule evaluate_ranks:
     shell:
         "kglm evaluate --spec {input.spec} --graph $(dirname {input.entities}) --ranks {input.ranks} "
         "--out {output} > {log} 2>&1"
+
+
+rule classify_triples:
+    input:
+        spec="<results>/specs/evaluation/{run}.json",
+        scores="<results>/runs/{run}/scores.parquet",
+    output:
+        "<results>/runs/{run}/classification.json",
+    log:
+        "<results>/logs/classify_triples/{run}.log",
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("rank")
+    resources:
+        mem_mb=scaled("rank", "mem_mb"),
+        runtime=scaled("rank", "runtime"),
+    params:
+        code=run_code("classify"),
+    shell:
+        "kglm classify --spec {input.spec} --scores {input.scores} --out {output} > {log} 2>&1"

@@ -1,5 +1,5 @@
 # spec, graph, base model -> runs/<run>/weights (what the method saved), epochs/, log.jsonl, run.json
-#                         -> runs/<run>/embeddings/{entities,queries}.safetensors
+#                         -> runs/<run>/embeddings/{entities,queries,interaction}.safetensors
 
 
 # Checkpoints lie outside the declared outputs, which Snakemake removes before a retry; their folder is named after
@@ -18,6 +18,8 @@ rule train_run:
         "<results>/logs/train_run/{run}.log",
     benchmark:
         "<results>/benchmarks/train_run/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(TRAINED),
     priority: 10  # the longest jobs first: short ones fill the gaps at the end
     conda:
         "../../envs/kglm.yaml"
@@ -28,12 +30,14 @@ rule train_run:
         runtime=scaled("train", "runtime"),
     params:
         code=run_code("train"),
+        model=model_option,
     shell:
         """
         exec >{log} 2>&1
         out=$(dirname {output.run})
         scratch=$(dirname $(dirname $out))/scratch/{wildcards.run}
-        content=$(cat {input.spec} {input.entities} {input.relations} {input.triples} {input.model}/provenance.json \
+        provenance=$(find {input.model} -maxdepth 1 -name provenance.json)
+        content=$(cat {input.spec} {input.entities} {input.relations} {input.triples} $provenance \
             | sha256sum | cut -c -16)
         launch=kglm
         if [ {resources.gpu} -gt 1 ]; then
@@ -41,7 +45,7 @@ rule train_run:
                 --mixed_precision no --dynamo_backend no -m kglm.cli"
         fi
         export HF_HUB_OFFLINE=1 TENSORBOARD_LOGGING_DIR=$out/tensorboard
-        $launch train --spec {input.spec} --graph $(dirname {input.entities}) --model {input.model} \
+        $launch train --spec {input.spec} --graph $(dirname {input.entities}) {params.model} \
             --checkpoints $scratch/$content-{params.code} --out $out
         rm -rf $scratch
         """
@@ -52,10 +56,11 @@ rule embed_run:
         unpack(run_graph),
         spec="<results>/specs/run/{run}.json",
         model=run_model,
-        weights="<results>/runs/{run}/weights",
+        weights=run_weights,
     output:
         entities="<results>/runs/{run}/embeddings/entities.safetensors",
         queries="<results>/runs/{run}/embeddings/queries.safetensors",
+        interaction="<results>/runs/{run}/embeddings/interaction.safetensors",
     log:
         "<results>/logs/embed_run/{run}.log",
     benchmark:
@@ -69,6 +74,84 @@ rule embed_run:
         runtime=scaled("encode", "runtime"),
     params:
         code=run_code("embed"),
+        model=model_option,
+        shard="1/1",
     shell:
-        "HF_HUB_OFFLINE=1 kglm embed --spec {input.spec} --graph $(dirname {input.entities}) --model {input.model} "
-        "--weights {input.weights} --out $(dirname {output.entities}) > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm embed --spec {input.spec} --graph $(dirname {input.entities}) {params.model} "
+        "--weights {input.weights} --shard {params.shard} --out $(dirname {output.entities}) > {log} 2>&1"
+
+
+# Millions of entities are encoded in parts, by as many jobs.
+use rule embed_run as embed_shard with:
+    output:
+        entities=temp("<results>/runs/{run}/shards/{shard}/entities.safetensors"),
+        queries=temp("<results>/runs/{run}/shards/{shard}/queries.safetensors"),
+        interaction=temp("<results>/runs/{run}/shards/{shard}/interaction.safetensors"),
+    log:
+        "<results>/logs/embed_shard/{run}/{shard}.log",
+    benchmark:
+        "<results>/benchmarks/embed_shard/{run}/{shard}.tsv"
+    params:
+        code=run_code("embed"),
+        model=model_option,
+        shard=lambda wildcards: f"{wildcards.shard}/{configuration.shards(config, wildcards.run)}",
+
+
+rule join_shards:
+    input:
+        entities=run_shards("entities.safetensors"),
+        queries=run_shards("queries.safetensors"),
+        interaction=run_shards("interaction.safetensors"),
+    output:
+        entities="<results>/runs/{run}/embeddings/entities.safetensors",
+        queries="<results>/runs/{run}/embeddings/queries.safetensors",
+        interaction="<results>/runs/{run}/embeddings/interaction.safetensors",
+    log:
+        "<results>/logs/join_shards/{run}.log",
+    wildcard_constraints:
+        run=one_of(SHARDED),
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("light")
+    resources:
+        mem_mb=scaled("light", "mem_mb"),
+        runtime=scaled("rank", "runtime"),
+    params:
+        code=code_hash("join"),
+    shell:
+        """
+        exec >{log} 2>&1
+        kglm join --shards {input.entities} --out {output.entities}
+        kglm join --shards {input.queries} --out {output.queries}
+        cp {input.interaction[0]} {output.interaction}
+        """
+
+
+ruleorder: join_shards > embed_run
+
+
+rule score_triples:
+    input:
+        unpack(run_graph),
+        spec="<results>/specs/run/{run}.json",
+        model=run_model,
+        weights=run_weights,
+    output:
+        "<results>/runs/{run}/scores.parquet",
+    log:
+        "<results>/logs/score_triples/{run}.log",
+    benchmark:
+        "<results>/benchmarks/score_triples/{run}.tsv"
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("score"),
+        model=model_option,
+    shell:
+        "HF_HUB_OFFLINE=1 kglm score --spec {input.spec} --graph $(dirname {input.entities}) {params.model} "
+        "--weights {input.weights} --out {output} > {log} 2>&1"

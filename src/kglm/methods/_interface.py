@@ -8,21 +8,26 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
+from kglm.ranking.matching import MatchingMLP, pair_scores
+
+WEIGHTS = "method.safetensors"
+FOREIGN = "holds the weights of another model or of other parameters"
 
 
 class Method(torch.nn.Module, ABC):
-    """A model of the graph that can be trained on triples and that places queries and entities in one space.
-
-    A query (h, r, ?) is encoded without its answer: the interface has no way to pass a tail.
-    """
+    """A model of the graph that can be trained on triples and that tells how plausible a triple is."""
 
     Parameters: ClassVar[type]  # frozen dataclass: the method's own hyper-parameters
+    criterion: ClassVar[str]  # the figure of validation that chooses the best weights
+    inverse_triples: ClassVar[bool] = True  # trained on (t, r⁻¹, h) beside (h, r, t)
 
     def __init__(self, parameters: Any, graph: Graph, model: Path):
         super().__init__()
+        self.graph = graph
 
     @abstractmethod
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
@@ -36,20 +41,76 @@ class Method(torch.nn.Module, ABC):
         """One batch -> {"loss": scalar, and its parts by name}."""
 
     @abstractmethod
+    def score_triples(self, triples: np.ndarray, batch_size: int) -> np.ndarray:
+        """Triples (n, 3) as float32 (n,): the higher, the more plausible."""
+
+    def language_model(self) -> list[torch.nn.Module]:
+        """What is trained at the option `learning_rate`, all else at `other_learning_rate`; none: no difference."""
+        return []
+
+    def trainable(self) -> dict[str, torch.Tensor]:
+        """What training changes, by name; a tensor that is shared stands here once."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def save(self, directory: Path) -> None:
+        """Write what training changes, as safetensors, into a directory."""
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.trainable().items()}
+        save_file(state, Path(directory) / WEIGHTS)
+
+    def load(self, directory: Path) -> None:
+        """Read what `save` wrote; InputError where it belongs to another model."""
+        restore(self, load_file(Path(directory) / WEIGHTS), Path(directory) / WEIGHTS)
+
+
+class LinkPredictor(Method):
+    """A method that places queries and entities in one space, so that all entities are ranked at little cost.
+
+    A query (h, r, ?) is encoded without its answer: the interface has no way to pass a tail.
+    """
+
+    criterion = "MRR"
+
+    @abstractmethod
     def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:
         """Queries (h, r, ?) as float32 (n, d); r counts inverse relations behind the others."""
 
     @abstractmethod
     def encode_entities(self, entities: np.ndarray, batch_size: int) -> np.ndarray:
-        """Entities as float32 (n, d); the score of a triple is the inner product of the two."""
+        """Entities as float32 (n, d)."""
 
-    @abstractmethod
-    def save(self, directory: Path) -> None:
-        """Write what training changed, as safetensors, into a directory."""
+    def interaction(self) -> MatchingMLP | None:
+        """How a query meets an entity; None: the score is their inner product."""
+        return None
 
-    @abstractmethod
-    def load(self, directory: Path) -> None:
-        """Read what `save` wrote."""
+    def score_triples(self, triples: np.ndarray, batch_size: int) -> np.ndarray:
+        """See Method; by the two encoders and the interaction, each distinct query and entity encoded once."""
+        queries, query_rows = np.unique(triples[:, :2], axis=0, return_inverse=True)
+        entities, entity_rows = np.unique(triples[:, 2], return_inverse=True)
+        q = self.encode_queries(*np.ascontiguousarray(queries.T), batch_size)[query_rows.reshape(-1)]
+        k = self.encode_entities(entities, batch_size)[entity_rows]
+        interaction = self.interaction()
+        if interaction is None:
+            return np.einsum("nd,nd->n", q, k)
+        degrees = self.graph.degrees
+        return pair_scores(interaction, q, k, degrees[triples[:, 0]], degrees[triples[:, 2]])
+
+
+class TripleClassifier(Method):
+    """A method that reads the whole triple at once: it tells true from false, and is too dear to rank all entities."""
+
+    criterion = "accuracy"
+    inverse_triples = False
+
+
+def restore(method: Method, state: dict[str, torch.Tensor], where: Path) -> None:
+    """Put tensors into a method's trainable parameters; InputError where names or shapes differ."""
+    own = method.trainable()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in own.items()}:
+        raise InputError(FOREIGN, where, "train this run again")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
 
 
 def build_method(name: str, parameters: dict, graph: Graph, model: Path) -> Method:

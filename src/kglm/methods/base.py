@@ -24,7 +24,7 @@ class Parameters:
     base_weights: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
-class Method(DualViewEncoder, _interface.Method):
+class Method(DualViewEncoder, _interface.LinkPredictor):
     """See the module."""
 
     Parameters = Parameters

@@ -27,6 +27,7 @@ from kglm.methods._contrastive import (
     same_tail,
 )
 from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, chunks, encode_chunks
+from kglm.methods._interface import FOREIGN
 
 IGNORED = -100  # the label that the cross-entropy leaves out
 
@@ -61,7 +62,7 @@ class Parameters:
             raise InputError(f"temperature is {self.temperature}", "method kalm", "it must be above 0")
 
 
-class Method(DualViewEncoder, _interface.Method):
+class Method(DualViewEncoder, _interface.LinkPredictor):
     """See the module."""
 
     Parameters = Parameters
@@ -164,6 +165,9 @@ class Method(DualViewEncoder, _interface.Method):
         from peft import set_peft_model_state_dict
 
         state = load_file(Path(directory) / "adapter_model.safetensors")
-        set_peft_model_state_dict(self.adapted, state)
+        try:
+            set_peft_model_state_dict(self.adapted, state)
+        except RuntimeError:  # torch's word for tensors of another shape
+            raise InputError(FOREIGN, Path(directory) / "adapter_model.safetensors", "train this run again") from None
         with torch.no_grad():
             self.log_temperature.copy_(load_file(Path(directory) / "method.safetensors")["log_temperature"])

@@ -13,6 +13,7 @@ class Training:
     maximum_steps: int = 0  # end after so many steps, the learning rate's schedule with them; 0: all epochs
     batch_size: int = 24  # triples a step, over all processes
     learning_rate: float = 1.0e-4
+    other_learning_rate: float = 0.0  # of all that is not the language model; 0: the same
     scheduler: str = "cosine"
     warmup_ratio: float = 0.0
     weight_decay: float = 0.001

@@ -1,4 +1,4 @@
-"""The stages `train` and `embed`."""
+"""The stages `train`, `embed` and `score`."""
 
 import json
 import os
@@ -8,21 +8,24 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from safetensors.numpy import save_file
 
+from kglm.artefacts import SCORES, write_parquet
 from kglm.errors import InputError
 from kglm.files import atomic_directory, atomic_file, write_json
 from kglm.kg.graph import Graph
-from kglm.methods._interface import Method, build_method
+from kglm.methods._interface import LinkPredictor, Method, build_method
+from kglm.ranking.matching import write_interaction
 from kglm.training.options import Training
 from kglm.training.provenance import environment
 from kglm.training.schedule import Schedule
-from kglm.training.validation import evenly_spaced, validate
+from kglm.training.validation import validator
 
 REQUEUE = 75  # EX_TEMPFAIL: saved, not finished; start the same command again
 
 
-def train(spec: dict, graph: Path, model: Path, checkpoints: Path, out: Path) -> None:
+def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: Path) -> None:
     """Train a run and write weights/, epochs/, log.jsonl and run.json under `out`; resumes from `checkpoints`.
 
     Ends with status 75 when SIGTERM or SIGUSR1 came: a checkpoint is saved, the same command goes on from it.
@@ -48,12 +51,9 @@ def train(spec: dict, graph: Path, model: Path, checkpoints: Path, out: Path) ->
     with atomic_file(out / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in history["log"]), "utf-8")
     record = {"run": spec["name"], **{key: spec[key] for key in ("method", "dataset", "model", "seed")}}
-    trained = {"best": history["best"], "trained_parameters": sum(p.numel() for p in _trained(method))}
+    parameters = sum(tensor.numel() for tensor in method.trainable().values())
+    trained = {"best": history["best"], "trained_parameters": parameters}
     write_json({**record, "spec": spec, **trained, **environment(started)}, out / "run.json")
-
-
-def _trained(method: Method) -> list:
-    return [parameter for parameter in method.parameters() if parameter.requires_grad]
 
 
 def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoints: Path) -> dict:
@@ -65,9 +65,8 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     parts = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size % parts:
         raise InputError(f"batch_size {options.batch_size} cannot be shared by {parts} processes", spec["name"])
-    triples = graph.split("train", inverse=True)
+    triples = graph.split("train", inverse=method.inverse_triples)
     schedule = Schedule(method, triples, options, spec["seed"], parts)
-    valid = evenly_spaced(graph.split("valid"), options.validation_triples)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(checkpoints / "tensorboard"))
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
@@ -93,13 +92,7 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
     )
-    trainer = MethodTrainer(
-        method,
-        schedule,
-        options,
-        arguments,
-        lambda: validate(method, graph, valid, options.encoding_batch_size),
-    )
+    trainer = MethodTrainer(method, schedule, options, arguments, validator(method, graph, options))
     latest = last_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=str(latest) if latest else None)
     if trainer.interrupted is not None and trainer.state.global_step < schedule.steps:
@@ -110,8 +103,43 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     return trainer.history
 
 
-def embed(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None:
-    """Encode all entities and every query of valid and test, both directions, into two safetensors files."""
+def embed(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path, shard: str = "1/1") -> None:
+    """Encode all entities and every query of valid and test, both directions, and how the two meet.
+
+    Writes {entities,queries,interaction}.safetensors under `out`. With `shard` k/n only the k-th of n parts of the
+    entities and of the queries: the stage `join` puts the parts together.
+    """
+    method, loaded = _loaded(spec, graph, model, weights)
+    if not isinstance(method, LinkPredictor):
+        raise InputError("has no embeddings of entities", f"method {spec['method']}", "run the stage score")
+    size = Training.of(spec["training"]).encoding_batch_size
+    triples = np.concatenate([loaded.split(name, inverse=True) for name in ("valid", "test")])
+    queries = _part(np.unique(triples[:, :2], axis=0), shard)
+    heads, relations = np.ascontiguousarray(queries[:, 0]), np.ascontiguousarray(queries[:, 1])
+    encoded = {"heads": heads, "relations": relations}
+    encoded["embeddings"] = method.encode_queries(heads, relations, size)
+    entities = {"embeddings": method.encode_entities(_part(np.arange(loaded.entity_count), shard), size)}
+    with atomic_directory(out) as directory:
+        for name, arrays in (("entities", entities), ("queries", encoded)):
+            arrays = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+            save_file(arrays, directory / f"{name}.safetensors")
+        write_interaction(directory / "interaction.safetensors", method.interaction())
+
+
+def score(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) -> None:
+    """How plausible the method finds each labelled triple of valid and test."""
+    method, loaded = _loaded(spec, graph, model, weights)
+    size, frames = Training.of(spec["training"]).encoding_batch_size, []
+    for name in ("valid", "test"):
+        triples, labels = loaded.labelled(name)
+        columns = {"split": name, **dict(zip(("head", "relation", "tail"), triples.T, strict=True)), "label": labels}
+        scores = method.score_triples(triples, size) if len(triples) else np.empty(0, np.float32)
+        frames.append(pd.DataFrame(columns | {"score": scores}))
+    write_parquet(pd.concat(frames, ignore_index=True), out, SCORES)
+
+
+def _loaded(spec: dict, graph: Path, model: Path | None, weights: Path) -> tuple[Method, Graph]:
+    """A run's method with its weights, on the GPU where there is one."""
     import torch
     from transformers import set_seed
 
@@ -119,23 +147,15 @@ def embed(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> Non
     loaded = Graph.read(graph)
     method = build_method(spec["method"], spec["parameters"], loaded, model)
     method.load(weights)
-    method.to("cuda" if torch.cuda.is_available() else "cpu")
-    size = Training.of(spec["training"]).encoding_batch_size
-    triples = np.concatenate([loaded.split(name, inverse=True) for name in ("valid", "test")])
-    queries = np.unique(triples[:, :2], axis=0)
-    heads, relations = np.ascontiguousarray(queries[:, 0]), np.ascontiguousarray(queries[:, 1])
-    encoded = {
-        "heads": heads,
-        "relations": relations,
-        "embeddings": method.encode_queries(heads, relations, size),
-    }
-    entities = {"embeddings": method.encode_entities(np.arange(loaded.entity_count), size)}
-    with atomic_directory(out) as directory:
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in entities.items()},
-            directory / "entities.safetensors",
-        )
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in encoded.items()},
-            directory / "queries.safetensors",
-        )
+    return method.to("cuda" if torch.cuda.is_available() else "cpu"), loaded
+
+
+def _part(rows: np.ndarray, shard: str) -> np.ndarray:
+    """The k-th of n consecutive parts of almost equal length, for "k/n" with k from 1."""
+    try:
+        number, count = map(int, shard.split("/"))
+    except ValueError:
+        number, count = 0, 0
+    if not 1 <= number <= count:
+        raise InputError(f"{shard!r} is no part of a whole", "option shard", "write k/n with k from 1 to n")
+    return np.array_split(rows, count)[number - 1]

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from kglm.errors import InputError
 from kglm.files import atomic_directory, atomic_file, write_json
-from kglm.methods._interface import Method
+from kglm.methods._interface import Method, restore
 from kglm.training.options import Training
 from kglm.training.schedule import Schedule
 
@@ -20,9 +20,10 @@ WEIGHTS, HISTORY = "trainable.safetensors", "history.json"
 
 
 class MethodTrainer(Trainer):
-    """Trains a Method on a Schedule; `validate()` is called at validation steps and its MRR chooses the best weights.
+    """Trains a Method on a Schedule; `validate()` is called at validation steps and chooses the best weights.
 
-    history: {"log": one row every few steps, "best": step and MRR of the best validation, "sums": of the open row}.
+    history: {"log": one row every few steps, "best": step and criterion of the best validation, "sums": of the open
+    row}.
     A checkpoint counts only once its history.json stands in it, which is written last.
     """
 
@@ -51,6 +52,19 @@ class MethodTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # the schedule is shuffled already
 
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """The Trainer's; with `other_learning_rate`, what is not the method's language model learns at that rate."""
+        made_before = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        other = self.options.other_learning_rate
+        if other and not made_before:
+            inside = {id(p) for module in self.method.language_model() for p in module.parameters()}
+            for group in list(optimizer.param_groups):
+                outside = [p for p in group["params"] if id(p) not in inside]
+                group["params"] = [p for p in group["params"] if id(p) in inside]
+                optimizer.add_param_group({**group, "params": outside, "lr": other})
+        return optimizer
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The method's own loss; its parts are added to the open row of the log."""
         output = model(**inputs)
@@ -68,9 +82,9 @@ class MethodTrainer(Trainer):
         metrics = self.validate()
         step = self.state.global_step
         self.history["log"].append({"step": step, "epoch": self.epoch_of(step), "valid": metrics})
-        best = self.history["best"]
-        if best is None or metrics["MRR"] > best["MRR"]:
-            self.history["best"] = {"step": step, "epoch": self.epoch_of(step), "MRR": metrics["MRR"]}
+        best, criterion = self.history["best"], self.method.criterion
+        if best is None or metrics[criterion] > best[criterion]:
+            self.history["best"] = {"step": step, "epoch": self.epoch_of(step), criterion: metrics[criterion]}
             self.write_weights("best")
         self.control.should_evaluate = False  # else the end of the training would ask again
         self.log({f"valid_{name}": value for name, value in metrics.items()})
@@ -107,7 +121,7 @@ class MethodTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         with atomic_file(Path(output_dir) / WEIGHTS) as temporary:
-            save_file(_trainable(self.method), temporary)
+            save_file(self.method.trainable(), temporary)
 
     def _save_checkpoint(self, model, trial) -> None:
         super()._save_checkpoint(model, trial)
@@ -117,15 +131,8 @@ class MethodTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         folder = Path(resume_from_checkpoint)
-        state = load_file(folder / WEIGHTS)
-        with torch.no_grad():
-            for name, tensor in _trainable(self.method).items():
-                tensor.copy_(state[name])
+        restore(self.method, load_file(folder / WEIGHTS), folder / WEIGHTS)
         self.history = json.loads((folder / HISTORY).read_text("utf-8"))
-
-
-def _trainable(method: Method) -> dict[str, torch.Tensor]:
-    return {name: p.detach() for name, p in method.named_parameters() if p.requires_grad}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
