@@ -1,4 +1,4 @@
-"""Results of two small runs, as the stages before leave them: made up here, read by tables and figures."""
+"""Results of small runs, as the stages before leave them: made up here, read by tables and figures."""
 
 import json
 from pathlib import Path
@@ -32,10 +32,15 @@ class Results:
         about = {"run": name, "method": "kalm", "dataset": dataset, "model": model, "seed": seed}
         both = {"MR": 20.5, "MRR": mrr, "Hits@1": mrr / 2, "Hits@3": mrr, "Hits@10": 0.9, "queries": 10}
         both["confidence"] = {"MR": [19.0, 22.25], "MRR": [mrr - 0.02, mrr + 0.03]}
+        groups = {f"either_degree/{degree}": both | {"queries": 4} for degree in ("0", "1", "2-3", "16-31")}
         self.write(
             f"runs/{name}/metrics.json",
-            about | {"evaluation_version": 1, "metrics": {"test": {"both": both}}},
+            about | {"evaluation_version": 1, "metrics": {"test": {"both": both, **groups}}},
         )
+        self._classification(name, about, mrr)
+        self._cost(name, about)
+        self._training(name, about, mrr)
+        self._attention(name, about)
         perplexity = {"corpus": "prose", "token_perplexity": 5.125, "word_perplexity": 9.0, "tokens": 1234}
         self.write(f"runs/{name}/perplexity.json", about | perplexity)
         share = {"accuracy": 0.25, "confidence": [0.2, 0.31], "questions": 40}
@@ -54,6 +59,40 @@ class Results:
         self.write(f"runs/{name}/anisotropy.json", about | curve | {"corpus": "prose", "value": mrr})
         self._similarity(name, about)
         return about
+
+    def _classification(self, name: str, about: dict, accuracy: float) -> None:
+        test = {"accuracy": accuracy, "confidence": [accuracy - 0.02, accuracy + 0.03], "triples": 40}
+        valid = {"accuracy": accuracy + 0.1, "triples": 20}
+        one = {"valid": valid, "test": test, "threshold": 0.25}
+        each = {"valid": valid, "test": test | {"accuracy": accuracy + 0.01}, "threshold": {"0": 0.5}}
+        self.write(f"runs/{name}/classification.json", about | {"thresholds": {"global": one, "relation": each}})
+
+    def _cost(self, name: str, about: dict) -> None:
+        measured = {"encoded": [64, 1280], "seconds": [0.5, 1.25], "exponent": {"encoded": 1.5, "seconds": 0.875}}
+        sizes = {"training": {"triples": [32, 64]}, "link_prediction": {"entities": [8, 16], "triples": [2, 4]}}
+        sizes["negatives"] = {"negatives": [1, 2], "triples": 32}
+        tasks = {task: grows | measured for task, grows in sizes.items()}
+        self.write(f"runs/{name}/cost.json", about | tasks | {"device": "cpu"})
+
+    def _training(self, name: str, about: dict, best: float) -> None:
+        rows = [{"step": 3, "epoch": 0.5, "learning_rate": 0.1, "loss": 2.0}]
+        rows += [{"step": 6 * e, "epoch": float(e), "valid": {"MR": 9.0, "Hits@10": best * e}} for e in (1, 2)]
+        log = self.write(f"runs/{name}/log.jsonl", {})
+        log.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+        self.write(f"specs/run/{name}.json", about | {"name": name, "training": {"validation_triples": 200}})
+
+    def _attention(self, name: str, about: dict) -> None:
+        groups = {"labels": [0, 0, 1, 2], "groups": ["beasts", "plants & $x_", "other"]}
+        scores = {"entities": 4, "perplexity": 1.0, "silhouette": {"embeddings": 0.125, "tsne": -0.5}}
+        self.write(f"runs/{name}/clusters.json", about | groups | scores | {"options": {"groups": "neighbourhood"}})
+        points = np.array([[0, 0], [0, 1], [5, 5], [2, 9]], np.float32)
+        save_file({"points": points}, self.root / f"runs/{name}/clusters.safetensors")
+        tokens = {"tokens": ["<e1>", "Ġcat", "<r0>", "<mask>"], "kinds": ["entity", "word", "relation", "mask"]}
+        query = {"query": {"head": "e1", "relation": "r0", "names": ["cat", "eats"]}, "layer": 1}
+        self.write(f"runs/{name}/attention.json", about | tokens | query)
+        visible = np.tri(4, dtype=bool)
+        weights = (visible / visible.sum(1, keepdims=True)).astype(np.float32)
+        save_file({"weights": weights, "visible": visible}, self.root / f"runs/{name}/attention.safetensors")
 
     def _similarity(self, name: str, about: dict) -> None:
         entities = [{"id": str(i), "name": f"e{i}", "description": r"100 % of $x_{1}$ # \end{table}"} for i in range(3)]

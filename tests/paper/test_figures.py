@@ -1,6 +1,7 @@
 """Figures: written, not empty, the same bytes twice, and captions that tell dataset, model, scale and n."""
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from kglm.errors import InputError
@@ -31,6 +32,16 @@ SPECS = {
     },
     "layers": {"kind": "lines", "over": "layers", "series": SERIES, "reported": [LAST]},
     "epochs": {"kind": "lines", "over": "epochs", "series": SERIES},
+    "degrees": {
+        "kind": "degrees",
+        "dataset": "WN18RR",
+        "label": "KaLM $x_",
+        "run": "ten",
+        "metrics": ["MRR"],
+    },
+    "groups": {"kind": "groups", "metrics": ["MRR"], "series": SERIES},
+    "curves": {"kind": "curves", "metric": "Hits@10", "legend": "negatives", "series": SERIES},
+    "clusters": {"kind": "clusters", "panels": SERIES, "attention": {"label": "attention", "run": "ten"}},
     "cases": {"kind": "cases", "setting": "zero_shot", "series": SERIES},
     "list": {"kind": "entities", "run": "ten"},
 }
@@ -40,6 +51,10 @@ FACTS = {
     "bars": ["Dataset: WN18RR", "Questions, zero-shot: n = 40 questions", "Prose: prose, n = 1,234 tokens"],
     "layers": ["corpus: prose", "n = 7 sentences"],
     "epochs": ["model: llama-2-7b", "n = 7 sentences"],
+    "degrees": ["n = 5 test triples", r"Of the 20 entities of WN18RR, 25.0\% have degree 1 and 90.0\% at most 3."],
+    "groups": ["Dataset: WN18RR", "n = 5 test triples", "counted in train"],
+    "curves": ["Dataset: WN18RR; model: llama-2-7b; n = 200 validation triples."],
+    "clusters": ["n = 4 entities", "Groups: communities", "layer 1", "(cat, eats)"],
     "cases": ["base: llama-2-7b on WN18RR", "n = 4 questions"],
     "list": ["Dataset: WN18RR", "n = 3 entities"],
 }
@@ -54,6 +69,8 @@ def draw(name: str, results, folder: str = "figures", **changes):
 
 @pytest.fixture
 def both(results):
+    groups = {"0": 3, "1": 5, "2-3": 10, "4-7": 0, "8-15": 0, "16-31": 2}
+    results.write("data/WN18RR/statistics.json", {"degree_groups": groups})
     results.run("ten", mrr=0.5)
     results.run("twenty", mrr=0.6)
     return results
@@ -91,13 +108,60 @@ def test_another_value_is_another_picture(both):
 def test_what_was_not_run_is_left_out(results, name):
     results.run("ten")
     caption = draw(name, results).with_suffix(".tex").read_text("utf-8")
-    if name in ("bars", "layers", "epochs", "cases"):
+    if name in ("bars", "layers", "epochs", "groups", "curves", "clusters", "cases"):
         assert r"Not run: KaLM \$x\_." in caption
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_nothing_was_run_at_all(results, name):
     assert draw(name, results).with_suffix(".pdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "file", "complaint"),
+    [
+        ("groups", {"metrics": ["Hits@7"]}, None, "the run ten has no Hits@7"),
+        ("groups", {}, "metrics", "metrics.json has no groups either_degree/"),
+        ("curves", {"metric": "Hits@7"}, None, "validation measures no Hits@7"),
+    ],
+)
+def test_results_that_do_not_hold_what_is_drawn(both, name, changes, file, complaint):
+    if file:
+        path = both.root / f"runs/ten/{file}.json"
+        path.write_text(path.read_text("utf-8").replace("either_degree", "degree"), "utf-8")
+    with pytest.raises(InputError, match=complaint):
+        draw(name, both, **changes)
+    assert not (both.root / "figures").exists()
+
+
+def test_degrees_are_ordered_by_number(both):
+    """Not by their names: 16-31 comes after 2-3."""
+    axes = drawn_axes("degrees", both)
+    for axis in axes:
+        assert [text.get_text() for text in axis.get_xticklabels()] == ["0", "1", "2", "4", "8", "16"]
+    heights = [[bar.get_height() for bar in axis.patches] for axis in axes[:2]]
+    assert heights == [[3, 5, 10, 0, 0, 2], [2, 2, 2, 0, 0, 2]]
+
+
+def test_hidden_pairs_are_left_blank_and_groups_keep_their_colour(both):
+    first, second, heat_map = drawn_axes("clusters", both)[:3]
+    weights = heat_map.images[0].get_array()
+    assert weights.mask.tolist() == [[column > row for column in range(4)] for row in range(4)]
+    assert [text.get_text() for text in heat_map.get_yticklabels()] == ["<e1>", "cat", "<r0>", "<mask>"]
+    colours = [axis.collections[0].get_facecolors().tolist() for axis in (first, second)]
+    assert colours[0] == colours[1]
+    assert len({tuple(colour) for colour in colours[0]}) == 3
+    assert "silhouette 0.12, after t-SNE -0.50" in first.get_title()
+
+
+def drawn_axes(name: str, results) -> list:
+    """The axes of a figure before it is saved."""
+    from kglm.paper.figures import _KINDS
+
+    canvas = Figure()
+    spec = {"name": name} | SPECS[name]
+    _KINDS[spec["kind"]](spec, results.paths(figure_inputs(spec)), canvas)
+    return canvas.axes
 
 
 def test_a_reported_row_that_does_not_exist(both):

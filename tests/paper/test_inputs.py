@@ -20,6 +20,16 @@ def test_a_table_needs_the_metrics_of_its_runs():
     assert "runs/ten/perplexity.json" not in table_inputs(EPOCHS | {"metrics": ["MR"]})
 
 
+def test_a_row_needs_only_the_files_of_its_metrics():
+    rows = [{"label": "a", "metrics": ["MR", "Hits@1"]}, {"label": "b", "metrics": ["accuracy"]}, {"label": "c"}]
+    spec = {"rows": rows, "blocks": [{"dataset": "d", "runs": {"a": "x", "b": ["y", "z"]}}]}
+    ranks = ["runs/x/metrics.json", "runs/y/classification.json", "runs/z/classification.json"]
+    assert table_inputs(spec | {"kind": "link_prediction", "metrics": ["MR", "Hits@1", "accuracy"]}) == ranks
+    accuracies = spec | {"kind": "classification", "blocks": [{"dataset": "d", "runs": {"c": "x"}}]}
+    assert table_inputs(accuracies) == ["runs/x/classification.json"]
+    assert table_inputs({"kind": "cost", "rows": [{"label": "a"}, {"label": "b", "run": "x"}]}) == ["runs/x/cost.json"]
+
+
 def test_other_tables():
     rows = [{"dataset": "a", "measured": True}, {"dataset": "b", "measured": False}]
     assert table_inputs({"kind": "statistics", "rows": rows}) == ["data/a/statistics.json"]
@@ -34,6 +44,15 @@ def test_figures():
         f"runs/{run}/{file}.json" for run in ("ten", "twenty") for file in ("kgqa", "perplexity", "mmlu")
     ]
     assert figure_inputs(SPECS["layers"]) == ["runs/ten/anisotropy.json", "runs/twenty/anisotropy.json"]
+    assert figure_inputs(SPECS["degrees"]) == ["data/WN18RR/statistics.json", "runs/ten/metrics.json"]
+    assert figure_inputs(SPECS["groups"]) == ["runs/ten/metrics.json", "runs/twenty/metrics.json"]
+    assert figure_inputs(SPECS["curves"]) == [
+        path for run in ("ten", "twenty") for path in (f"runs/{run}/log.jsonl", f"specs/run/{run}.json")
+    ]
+    shown = [("ten", "clusters"), ("twenty", "clusters"), ("ten", "attention")]
+    assert figure_inputs(SPECS["clusters"]) == [
+        f"runs/{run}/{name}.{ending}" for run, name in shown for ending in ("safetensors", "json")
+    ]
     assert figure_inputs(SPECS["cases"]) == table_inputs(SPECS["cases"])
     assert figure_inputs(SPECS["list"]) == table_inputs(SPECS["list"]) == ["runs/ten/similarity.json"]
 

@@ -66,7 +66,7 @@ def test_golden(epochs):
 
 def test_csv_has_one_row_a_cell(epochs):
     _, cells, _ = epochs
-    assert ",".join(cells.columns) == "table,row,dataset,metric,reported,reproduced,difference,low,high,seeds,run"
+    assert ",".join(cells.columns) == "table,row,dataset,metric,reported,reproduced,difference,low,high,seeds,run,unit"
     assert not cells.duplicated(["row", "dataset", "metric"]).any()
     cell = cells.set_index(["dataset", "row", "metric"]).loc[("WN18RR", "KaLM (epoch=10)", "MRR")]
     assert (cell["reported"], cell["reproduced"], cell["low"], cell["high"]) == (0.517, 0.5, 0.48, 0.53)
@@ -301,3 +301,243 @@ def test_cases_and_entities(results):
     tex, cells, _ = make({"name": "who", "kind": "entities", "caption": "Who.", "run": "ten"}, results)
     assert list(cells["Entity"]) == ["e0", "e1", "e2"]
     assert r"100 \% of \$x\_\{1\}\$ \# \textbackslash{}end\{table\}" in tex
+
+
+PERCENT = {
+    "name": "percent",
+    "kind": "link_prediction",
+    "paper": "KG-BiLM",
+    "table": "Table 7",
+    "caption": "Percent.",
+    "model": "gpt2-medium",
+    "metrics": ["MR", "MRR"],
+    "rows": [
+        {"label": "TransE", "model": "none"},
+        {"label": "mask", "method": "KG-BiLM (Ours)"},
+        {"label": "untrained"},
+    ],
+    "blocks": [{"dataset": "WN18RR", "runs": {"TransE": "ten", "mask": "twenty", "untrained": "own"}}],
+}
+
+
+def test_percent_and_fractions_meet_in_the_papers_unit(results):
+    """24.3 is printed as the paper prints it; what was measured as 0.25 stands beside it as 25.0, 0.7 apart."""
+    results.run("ten", mrr=0.25, model="none")
+    results.run("twenty", mrr=0.5, model="gpt2-medium")
+    results.run("own", mrr=0.0125, model="gpt2-medium")
+    tex, cells, text = make(PERCENT, results)
+    cell = cells.set_index(["row", "metric"]).loc[("TransE", "MRR")]
+    assert (cell["reported"], cell["reproduced"], cell["unit"]) == (24.3, 25.0, "percent")
+    assert cell["difference"] == pytest.approx(0.7)
+    assert (cell["low"], cell["high"]) == (pytest.approx(23.0), pytest.approx(28.0))
+    assert "MRR (%) ↑" in text
+    assert "MR ↓" in text
+    assert r"TransE & reported & 2300 & 24.3" in tex
+    assert r"reproduced & \textbf{20.5} & \underline{25.0}" in tex
+    assert "no base model" not in text
+
+
+def test_a_dataset_may_be_called_otherwise_in_the_paper(results):
+    """UMLS with long texts is the paper's UMLS; the reported number is found, and so is the run."""
+    results.run("ten", mrr=0.9, model="bert-base-uncased", dataset="umls_long")
+    tex, cells, text = make(CLASSIFICATION, results)
+    cell = cells.set_index(["row", "dataset"]).loc[("LMKE", "umls_long")]
+    assert (cell["reported"], cell["reproduced"]) == (92.4, pytest.approx(90.0))
+    assert cell["difference"] == pytest.approx(-2.4)
+    assert "| Method |  | FB13 (%) ↑ | UMLS (%) ↑ |" in text
+    assert r"LMKE & reported & \textbf{91.7} & \textbf{92.4} \\" in tex
+    assert r"reproduced &  & 90.0 \\" in tex
+    assert "Accuracy on test with one threshold, chosen on valid." in text
+    assert "FB13: nothing was run on it at this scale." in text
+
+
+CLASSIFICATION = {
+    "name": "classes",
+    "kind": "classification",
+    "paper": "LMKE",
+    "table": "Table 4",
+    "caption": "Accuracies.",
+    "model": "bert-base-uncased",
+    "rows": [
+        {"label": "KG-BERT"},
+        {"label": "exBERT"},
+        {"label": "LMKE", "method": "LMKE (BERT-base)"},
+    ],
+    "blocks": [
+        {"dataset": "FB13"},
+        {"dataset": "umls_long", "reported": "UMLS", "title": "UMLS", "runs": {"LMKE": "ten"}},
+    ],
+}
+
+
+def test_rows_of_a_classification_keep_their_order(results):
+    """exBERT has no number on the first dataset and still stands between the other two."""
+    _, cells, text = make(CLASSIFICATION, results)
+    assert list(dict.fromkeys(cells["row"])) == ["KG-BERT", "exBERT", "LMKE"]
+    assert [line.split(" | ")[0] for line in text.split("\n") if " | reported | " in line] == [
+        "| KG-BERT",
+        "| exBERT",
+        "| LMKE",
+    ]
+
+
+def test_a_threshold_for_each_relation(results):
+    results.run("ten", mrr=0.9, model="bert-base-uncased", dataset="umls_long")
+    _, cells, text = make(CLASSIFICATION | {"threshold": "relation"}, results)
+    assert cells["reproduced"].dropna().item() == pytest.approx(91.0)
+    assert "one threshold a relation" in text
+    with pytest.raises(InputError, match="has no 'test' by the threshold 'entity'"):
+        make(TOKENS | {"threshold": "entity", "blocks": [{"dataset": "umls_long", "runs": {"LMKE": "ten"}}]}, results)
+
+
+TOKENS = PERCENT | {
+    "paper": "LMKE",
+    "table": "Table 2",
+    "metrics": ["MRR", "accuracy"],
+    "rows": [{"label": "C-LMKE", "metrics": ["MRR"]}, {"label": "LMKE", "metrics": ["accuracy"]}],
+    "blocks": [{"dataset": "WN18RR", "runs": {"C-LMKE": "ten", "LMKE": "twenty"}}],
+}
+
+
+def test_a_row_may_have_some_of_the_metrics(results):
+    results.run("ten", mrr=0.5)
+    results.run("twenty", mrr=0.75)
+    _, cells, _ = make(TOKENS, results)
+    known = cells.dropna(subset=["reproduced"]).set_index(["row", "metric"])["reproduced"]
+    assert known.to_dict() == {("C-LMKE", "MRR"): 0.5, ("LMKE", "accuracy"): 0.75}
+
+
+LEAKED = {
+    "name": "leaked",
+    "kind": "link_prediction",
+    "paper": "LMKE (corrected)",
+    "table": "Table 2",
+    "caption": "Degrees.",
+    "model": "bert-base-uncased",
+    "metrics": ["MRR"],
+    "rows": [
+        {"label": "train", "method": "C-LMKE (BERT-base)"},
+        {"label": "none"},
+        {"label": "answer", "paper": "LMKE", "method": "C-LMKE (BERT-base)", "withdrawn": "leaked"},
+    ],
+    "blocks": [{"dataset": "WN18RR", "runs": {"train": "ten", "none": "twenty", "answer": "leak"}}],
+}
+
+
+def test_withdrawn_numbers_say_so_everywhere_and_are_never_best(results):
+    for name, mrr in (("ten", 0.6), ("twenty", 0.5), ("leak", 0.9)):
+        results.run(name, mrr=mrr, model="bert-base-uncased")
+    tex, cells, text = make(LEAKED, results)
+    for written in (tex, text, "".join(cells["row"])):
+        assert "answer (leaked, withdrawn)" in written
+        assert "answer" not in written.replace("answer (leaked, withdrawn)", "").replace("answer leaked", "")
+    assert "| **0.600** |" in text
+    assert "| 0.900 |" in text
+    assert "neither best nor second: answer (leaked, withdrawn)." in text
+    assert "withdrawn by its authors in June 2023" in text
+    assert cells.set_index("row").loc["answer (leaked, withdrawn)", "difference"] == pytest.approx(0.9 - 0.598)
+
+
+def test_a_row_that_contradicts_itself_is_told(results):
+    spec = PERCENT | {"table": "Table 8", "blocks": [{"dataset": "Wikidata5M-transductive", "reported": "Wikidata5M"}]}
+    _, _, text = make(spec, results)
+    assert "Wikidata5M-transductive, mask: the reported MRR is 0.403, but its Hits@k leave it between" in text
+
+
+def test_of_many_rows_those_that_were_run_are_named(results):
+    results.run("ten", model="none")
+    labels = ["TransE", "TransH", "DistMult", "TransR", "TransD", "ComplEx", "ConvE", "ConvKB", "R-GCN", "KBGAN"]
+    spec = PERCENT | {"rows": [{"label": label, "model": "none"} for label in labels]}
+    _, _, text = make(spec | {"blocks": [{"dataset": "WN18RR", "runs": {"TransE": "ten"}}]}, results)
+    assert "WN18RR, run: TransE; no other." in text
+
+
+def test_a_long_table_goes_over_pages(results):
+    rows = [{"label": f"a row with quite a long name, number {number}"} for number in range(30)]
+    results.run("ten")
+    runs = {row["label"]: "ten" for row in rows}
+    tex, _, _ = make(EPOCHS | {"rows": rows, "blocks": [{"dataset": "WN18RR", "runs": runs}]}, results)
+    assert r"\begin{longtable}{llrrr}" in tex
+    assert r"\begin{table}" not in tex
+    assert tex.count(r"\caption{Epochs \& nothing\_else. Scale: tiny.} \label{tab:epochs}") == 1
+    assert r"\caption[]{(continued)}" in tex
+    body = tex.split(r"\endlastfoot")[1].split("\n")
+    names = [line for line in body if "number" in line]
+    assert all(line.endswith(r" \\*") for line in names)
+    assert not any(line.endswith("*") for line in body if "interval" in line)
+
+
+def test_a_long_name_takes_height_only_where_it_must():
+    long = "a name of more than two dozen letters"
+    lines = [Line([long, "reported"], ["", ""]), Line(["", "reproduced"], ["", ""]), Line([long, "reported"], ["", ""])]
+    first, _, last = to_latex(Layout(["a", "b"], "ll", lines)).split("\n")[4:7]
+    assert first.startswith(r"\smash{\parbox[t]")
+    assert last.startswith(r"\parbox[t]")
+
+
+def test_statistics_of_the_other_papers(results):
+    results.write("data/umls_long/statistics.json", {"words": 161.5, "texts": {"descriptions": 135}, "train": 5216})
+    results.write("data/umls/statistics.json", {"words": None, "texts": {"descriptions": 0}, "train": 5216})
+    spec = {
+        "name": "statistics",
+        "kind": "statistics",
+        "paper": "LMKE",
+        "table": "Table 3",
+        "caption": "Counts.",
+        "metrics": ["train", "description-words", "text"],
+        "fields": {"train": "train", "description-words": "words", "text": "texts.descriptions"},
+        "rows": [
+            {"dataset": "umls_long", "reported": "UMLS", "label": "UMLS", "measured": True},
+            {"dataset": "umls", "measured": True},
+        ],
+    }
+    tex, cells, text = make(spec, results)
+    assert "| Dataset |  | train | words a description | descriptions |" in text
+    assert "UMLS & reported & 5,216 & 161.7 &  " in tex
+    assert "reproduced & 5,216 & 161.5 & Yes" in tex
+    assert "difference & 0 & $-$0.2 &" in tex
+    assert "umls & reproduced & 5,216 &  & No" in tex
+    assert cells["difference"].dropna().tolist() == [0, pytest.approx(-0.2)]
+    with pytest.raises(InputError, match="wordz is no whole number"):
+        make(spec | {"fields": spec["fields"] | {"description-words": "wordz"}}, results)
+
+
+COST = {
+    "name": "cost",
+    "kind": "cost",
+    "paper": "LMKE",
+    "table": "Table 1",
+    "caption": "Costs.",
+    "rows": [{"label": "StAR"}, {"label": "C-LMKE", "run": "ten"}],
+}
+
+
+def test_cost(results):
+    results.run("ten")
+    tex, cells, text = make(COST, results)
+    assert r"link prediction: O(\textbar{}E\textbar{} \textbar{}R\textbar{})" in tex
+    assert "sequences encoded & 64 & 1,280 & 1.50" in tex
+    assert "seconds & 0.50 & 1.25 & 0.88" in tex
+    assert "entities & 8 & 16 & " in tex
+    assert r"*training: O(N\_train)*" in text
+    assert "Measured: C-LMKE: llama-2-7b on WN18RR (cpu)." in text
+    assert "Not run: StAR." in text
+    values = cells[cells["row"] == "C-LMKE"].set_index("metric")
+    assert values.loc["link prediction: exponent of sequences encoded", "reproduced"] == 1.5
+    assert values.loc["link-prediction", "reported"] == "O(N_eval + |E|)"
+    assert not cells.duplicated(["row", "metric"]).any()
+
+
+def test_cost_without_any_run(results):
+    tex, cells, text = make(COST | {"rows": [{"label": "StAR"}]}, results)
+    assert cells["reproduced"].isna().all()
+    assert "Not run: StAR." in text
+    assert r"\begin{tabular}{lr}" in tex
+
+
+def test_cost_with_a_size_too_few(results):
+    results.run("ten")
+    path = results.root / "runs/ten/cost.json"
+    path.write_text(path.read_text("utf-8").replace("[32, 64]", "[32]"), "utf-8")
+    with pytest.raises(InputError, match="as many sizes as measures of training"):
+        make(COST, results)

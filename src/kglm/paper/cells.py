@@ -11,8 +11,8 @@ import pandas as pd
 from kglm.errors import InputError
 from kglm.files import read_json
 from kglm.paper.inputs import find, run_ids, run_spec_file, statistics_file
-from kglm.paper.reported import reported
-from kglm.paper.results import at, measure, over_seeds
+from kglm.paper.reported import contradiction, converted, reported
+from kglm.paper.results import at, measure, models, over_seeds
 
 # What the .csv file holds of each cell; the other columns only serve the layouts.
 PUBLISHED = [
@@ -26,27 +26,32 @@ PUBLISHED = [
     "high",
     "seeds",
     "run",
+    "unit",
 ]
-COLUMNS = [*PUBLISHED, "block", "section", "paper", "unit", "model", "paper_model", "version"]
+COLUMNS = [*PUBLISHED, "block", "section", "paper", "model", "paper_model", "version", "withdrawn"]
 _UNITS = {"PPL": "perplexity", "MR": "rank"}
+_STATISTIC_UNITS = {"description-words": "words", "text": "text"}
+# Of more rows than these, a note names those that were run, not those that were not.
+_MANY = 8
 
 
 def link_prediction(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """Rows are methods, columns metrics, one block a dataset (KaLM's Tables 1, 4, 5, 6)."""
+    """Rows are methods, columns metrics, one block a dataset (KaLM's Tables 1, 4, 5, 6; most of the other papers')."""
     numbers, cells, notes = reported(), [], {}
+    units = _table_units(spec, numbers)
     for block in spec["blocks"]:
         _check_rows(spec, block)
         for row in spec["rows"]:
             about = numbers[
                 (numbers["paper"] == row.get("paper", spec["paper"]))
                 & (numbers["table"] == row.get("table", spec["table"]))
-                & (numbers["dataset"] == block["dataset"])
+                & (numbers["dataset"] == block.get("reported", block["dataset"]))
                 & (numbers["method"] == row.get("method", row["label"]))
             ]
             runs = run_ids(block.get("runs", {}).get(row["label"]))
             if len(about) or runs:
-                cells += [_cell(spec, block, row, about, runs, metric, inputs) for metric in spec["metrics"]]
-                for note in dict.fromkeys(filter(None, about["note"])):
+                cells += [_cell(spec, block, row, about, runs, metric, units, inputs) for metric in spec["metrics"]]
+                for note in dict.fromkeys(filter(None, [*about["note"], contradiction(about)])):
                     notes.setdefault((_title(block), note), []).append(_shown(block, row))
     frame = pd.DataFrame(cells, columns=COLUMNS)
     versions = sorted(frame["version"].dropna().unique())
@@ -58,6 +63,33 @@ def link_prediction(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[
         for (block, note), named in notes.items()
     ]
     return frame, _about_runs(spec, frame) + said
+
+
+def classification(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """Rows are methods, columns datasets; each cell is an accuracy (LMKE's Table 4)."""
+    frame, notes = link_prediction(spec | {"metrics": ["accuracy"]}, inputs)
+    order = [_shown(block, row) for row in spec["rows"] for block in spec["blocks"]]
+    frame = frame.sort_values("row", key=lambda names: names.map(order.index), kind="stable")
+    how = {"global": "one threshold", "relation": "one threshold a relation"}[spec.get("threshold", "global")]
+    return frame, [f"Accuracy on test with {how}, chosen on valid.", *notes]
+
+
+def by_dataset(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Cells of one metric, laid out with one column a block; also the columns. A row lacks no block."""
+    blocks = list(dict.fromkeys(cells["block"]))
+    shown = []
+    for _, of_row in cells.groupby("row", sort=False):
+        known = {cell["block"]: cell for cell in of_row.to_dict("records")}
+        blank = of_row.iloc[0].to_dict() | dict.fromkeys(("reported", "reproduced", "difference", "low", "high"))
+        shown += [{**known.get(block, blank), "metric": block, "block": ""} for block in blocks]
+    return pd.DataFrame(shown, columns=COLUMNS), blocks
+
+
+def _table_units(spec: dict, numbers: pd.DataFrame) -> dict[str, str]:
+    """The unit of each metric in a table: percent where the paper's table has percent."""
+    here = numbers[(numbers["paper"] == spec["paper"]) & (numbers["table"] == spec["table"])]
+    percent = set(here.loc[here["unit"] == "percent", "metric"])
+    return {metric: "percent" if metric in percent else _UNITS.get(metric, "fraction") for metric in spec["metrics"]}
 
 
 def _check_rows(spec: dict, block: dict) -> None:
@@ -74,12 +106,15 @@ def _title(block: dict) -> str:
 
 
 def _shown(block: dict, row: dict) -> str:
-    return block.get("labels", {}).get(row["label"], row["label"])
+    """What a row is called in a block; what was withdrawn is never called anything without saying so."""
+    name = block.get("labels", {}).get(row["label"], row["label"])
+    return f"{name} ({row['withdrawn']}, withdrawn)" if "withdrawn" in row else name
 
 
-def _cell(spec, block, row, about: pd.DataFrame, runs: list[str], metric: str, inputs: list[Path]) -> dict:
-    found = about[about["metric"] == metric]
-    measures = [value for run in runs if (value := measure(inputs, run, metric, spec))]
+def _cell(spec, block, row, about: pd.DataFrame, runs, metric: str, units: dict, inputs: list[Path]) -> dict:
+    found, unit = about[about["metric"] == metric], units[metric]
+    asked = runs if metric in row.get("metrics", [metric]) else []
+    measures = [value for run in asked if (value := measure(inputs, run, metric, spec))]
     for value in measures:
         if value["dataset"] != block["dataset"]:
             raise InputError(f"ran on {value['dataset']}, not on {block['dataset']}", value["run"], "correct the block")
@@ -91,19 +126,19 @@ def _cell(spec, block, row, about: pd.DataFrame, runs: list[str], metric: str, i
         "section": row.get("section", ""),
         "paper": row.get("paper", spec["paper"]),
         "paper_model": row.get("model", spec["model"]),
-        "unit": _UNITS.get(metric, "fraction"),
+        "unit": unit,
         "run": "",
         "seeds": "",
+        "withdrawn": "withdrawn" in row,
     }
     if len(found):
         cell |= {"reported": found.iloc[0]["value"]}
     if measures:
         one = over_seeds(measures)
+        cell |= {"version": one["version"]}
         cell |= {
-            "reproduced": one["value"],
-            "low": one["low"],
-            "high": one["high"],
-            "version": one["version"],
+            name: None if one[key] is None else _as_printed(one[key], unit)
+            for name, key in (("reproduced", "value"), ("low", "low"), ("high", "high"))
         }
         cell |= {
             key: " ".join(str(value[name]) for value in measures) for key, name in (("run", "run"), ("seeds", "seed"))
@@ -111,8 +146,13 @@ def _cell(spec, block, row, about: pd.DataFrame, runs: list[str], metric: str, i
         cell["model"] = " ".join(sorted({value["model"] for value in measures}))
         # Another model's result is no reproduction: it stands beside the paper's, without a difference.
         if len(found) and cell["model"] == cell["paper_model"]:
-            cell["difference"] = one["value"] - found.iloc[0]["number"]
+            cell["difference"] = cell["reproduced"] - converted(found.iloc[0]["number"], found.iloc[0]["unit"], unit)
     return cell
+
+
+def _as_printed(value: float, unit: str) -> float:
+    """A measured value in the unit of its table: measured are fractions, ranks, perplexities."""
+    return converted(value, "fraction", unit) if unit == "percent" else value
 
 
 def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
@@ -123,25 +163,27 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
         missing = list(empty[empty].index)
         if len(missing) == len(empty):
             notes.append(f"{block}: nothing was run on it at this scale.")
+        elif len(missing) > _MANY and len(missing) > len(empty) / 2:
+            notes.append(f"{block}, run: {', '.join(empty[~empty].index)}; no other.")
         elif missing:
             notes.append(f"{block}, not run: {', '.join(missing)}.")
         ran = cells.dropna(subset=["model"])
         others = ran[ran["model"] != ran["paper_model"]]
         if len(ran) and cells["reported"].isna().all():
-            models = ", ".join(sorted(set(ran["model"])))
-            notes.append(f"{block}: run with {models}; the paper has no such block to compare.")
+            notes.append(f"{block}: run with {models(ran['model'])}; the paper has no such block to compare.")
         elif len(others):
-            models = ", ".join(sorted(set(others["model"])))
-            paper = ", ".join(sorted(set(others["paper_model"])))
-            notes.append(f"{block}: run with {models}, the paper with {paper}: no difference.")
+            paper = models(others["paper_model"])
+            notes.append(f"{block}: run with {models(others['model'])}, the paper with {paper}: no difference.")
     if frame["low"].notna().any():
         several = frame["seeds"].str.contains(" ").any()
         notes.append("Intervals: 95 %, " + ("Student's over seeds." if several else "bootstrap over triples."))
+    if withdrawn := list(dict.fromkeys(frame.loc[frame["withdrawn"].astype(bool), "row"])):
+        notes.append(f"For comparison only, neither best nor second: {', '.join(withdrawn)}.")
     return notes
 
 
 def statistics(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """Rows are datasets, columns counts (KaLM's Table 2); reproduced means counted in the data."""
+    """Rows are datasets, columns counts (KaLM's Table 2, LMKE's 3, KG-BiLM's 1); reproduced: counted in the data."""
     numbers, cells = reported(), []
     about = numbers[(numbers["paper"] == spec["paper"]) & (numbers["table"] == spec["table"])]
     for row in spec["rows"]:
@@ -149,7 +191,8 @@ def statistics(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]
         path = find(inputs, statistics_file(dataset)) if row["measured"] else None
         counts = read_json(path) if path else {}
         for metric in spec["metrics"]:
-            found = about[(about["dataset"] == dataset) & (about["metric"] == metric)]
+            found = about[(about["dataset"] == row.get("reported", dataset)) & (about["metric"] == metric)]
+            unit = _STATISTIC_UNITS.get(metric, "count")
             cell = dict.fromkeys(COLUMNS) | {
                 "row": row.get("label", dataset),
                 "dataset": dataset,
@@ -159,15 +202,15 @@ def statistics(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]
                 "block": "",
                 "section": "",
                 "paper": spec["paper"],
-                "unit": "count",
+                "unit": unit,
                 "run": "",
                 "seeds": "",
             }
             if len(found):
                 cell["reported"] = found.iloc[0]["value"]
             if path:
-                cell["reproduced"] = _count(counts, spec["fields"][metric], path)
-                if len(found):
+                cell["reproduced"] = _counted(counts, spec["fields"][metric], unit, path)
+                if len(found) and unit != "text" and cell["reproduced"] is not None:
                     cell["difference"] = cell["reproduced"] - found.iloc[0]["number"]
             cells.append(cell)
     frame = pd.DataFrame(cells, columns=COLUMNS)
@@ -175,11 +218,19 @@ def statistics(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]
     return frame, [f"Not counted at this scale: {', '.join(missing)}."] if missing else []
 
 
-def _count(counts: dict, field: str, path: Path) -> int:
+def _counted(counts: dict, field: str, unit: str, path: Path) -> int | float | str | None:
+    """A count; a mean, None where there is nothing to average; for a text, whether there are any of the kind."""
     count = at(counts, field)
+    if unit == "words" and (isinstance(count, float) or (count is None and _is_there(counts, field))):
+        return count
     if not isinstance(count, int):
         raise InputError(f"{field} is no whole number but {count!r}", path, "correct the table's fields")
-    return count
+    return ("Yes" if count else "No") if unit == "text" else count
+
+
+def _is_there(counts: dict, field: str) -> bool:
+    above, _, key = field.rpartition(".")
+    return key in ((at(counts, above) if above else counts) or {})
 
 
 def hyper_parameters(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]:

@@ -13,7 +13,7 @@ from kglm.errors import InputError
 from kglm.paper import quotations
 from kglm.paper.inputs import find, run_file
 from kglm.paper.reported import reported
-from kglm.paper.results import run_json
+from kglm.paper.results import models, run_json
 
 PAGE_WIDTH = 6.5  # inches, of paper.tex
 
@@ -27,7 +27,7 @@ def similarity(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
     for column, (panel, axis) in enumerate(zip(spec["panels"], axes, strict=True)):
         axis.set_title(f"({chr(97 + column)}) {panel['label']}")
         if panel["run"] not in matrices:
-            _not_run(axis, panel["run"])
+            not_run(axis, panel["run"])
             continue
         sns.heatmap(
             matrices[panel["run"]],
@@ -48,7 +48,7 @@ def similarity(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
         axis.set_ylabel(spec["axes"][1] if column == 0 else "")
     sizes = sorted({len(matrix) for matrix in matrices.values()})
     corpus = {result["corpus"] for result in results.values()} if spec["matrix"] == "sentences" else set()
-    return _facts(results.values(), " and ".join(map(str, sizes)), corpus)
+    return facts_of(results.values(), " and ".join(map(str, sizes)), corpus)
 
 
 def _ticks(axis: Axes, size: int, names: list[str] | None, first: bool) -> None:
@@ -99,7 +99,7 @@ def bars(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     missing = [series["label"] for series in spec["series"] if series["run"] not in results]
-    return _facts(results.values(), "") + facts + ([f"Not run: {', '.join(missing)}."] if missing else [])
+    return facts_of(results.values(), "") + facts + ([f"Not run: {', '.join(missing)}."] if missing else [])
 
 
 def _measured(panel: dict, spec: dict) -> tuple[list[str], str, Callable[[dict], list]]:
@@ -223,7 +223,7 @@ def lines(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
     missing = [series["label"] for series in spec["series"] if series["label"] not in results]
     sentences = " or ".join(sorted({f"{result['sentences']:,}" for result in results.values()}))
-    facts = _facts(results.values(), f"{sentences} sentences", {result["corpus"] for result in results.values()})
+    facts = facts_of(results.values(), f"{sentences} sentences", {result["corpus"] for result in results.values()})
     return facts + ([f"Not run: {', '.join(missing)}."] if missing else [])
 
 
@@ -263,20 +263,20 @@ def _quotation(figure: Figure, content: quotations.Quotation) -> list[str]:
     return notes
 
 
-def _facts(results, count: str, corpora: set[str] = frozenset()) -> list[str]:
+def facts_of(results, count: str, corpora: set[str] = frozenset()) -> list[str]:
     """Dataset, model, corpus and n of the runs that a figure shows."""
     results = list(results)
     if not results:
         return []
-    named = {key: ", ".join(sorted({result[key] for result in results})) for key in ("dataset", "model")}
-    facts = [f"dataset: {named['dataset']}", f"model: {named['model']}"]
+    datasets = ", ".join(sorted({result["dataset"] for result in results}))
+    facts = [f"dataset: {datasets}", f"model: {models(result['model'] for result in results)}"]
     facts += [f"corpus: {', '.join(sorted(corpora))}"] if corpora else []
     facts += [f"n = {count}"] if count else []
     text = "; ".join(facts)
     return [f"{text[0].upper()}{text[1:]}."]
 
 
-def _not_run(axis: Axes, run: str) -> None:
+def not_run(axis: Axes, run: str) -> None:
     axis.text(0.5, 0.5, f"{run}\nnot run", ha="center", va="center")
     axis.set_axis_off()
 

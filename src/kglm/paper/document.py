@@ -11,6 +11,11 @@ from kglm.files import atomic_file
 from kglm.paper.text import latex
 
 DEVIATIONS = ["paper", "point", "described", "here", "reason"]
+# How the id of a table or figure begins -> whose it is; the others are our own.
+PAPERS = {"kalm": "KaLM", "lmke": "LMKE", "c_lmke": "LMKE", "token": "LMKE", "kg_bilm": "KG-BiLM"}
+_OWN = "Further comparisons"
+# Of more rows than these, and more than were run, those that were run are named.
+_MANY = 8
 TITLE = "Language models as knowledge-graph embeddings: reported and reproduced"
 
 
@@ -22,7 +27,7 @@ class _Template(string.Template):
 
 
 def paper(spec: dict, tables: list[Path], figures: list[Path], out: Path, deviations: Path | None = None) -> None:
-    """Write paper.tex, which includes the floats `tables` and `figures` (.tex), in their order.
+    """Write paper.tex, which includes the floats `tables` and `figures` (.tex), by paper and in their order.
 
     A figure with a table of the same name is typeset as that table. What was not run is told by
     the .csv beside each table. `deviations` is a CSV file with the columns `DEVIATIONS`; the package has one.
@@ -35,13 +40,27 @@ def paper(spec: dict, tables: list[Path], figures: list[Path], out: Path, deviat
     text = template.substitute(
         title=latex(spec.get("title", TITLE)),
         scale=latex(spec.get("scale", "of these results")),
-        tables=_inputs(shown_tables, out),
-        figures=_inputs(shown_figures, out),
+        tables=_sections(shown_tables, out),
+        figures=_sections(shown_figures, out),
         missing=_missing(shown_tables),
         deviations=_deviations(deviations or Path(__file__).with_name("deviations.csv")),
     )
     with atomic_file(out) as temporary:
         temporary.write_text(text, "utf-8", newline="\n")
+
+
+def _sections(paths: list[Path], out: Path) -> str:
+    """The floats by paper, our own last, each in its order; one paper alone has no heading."""
+    papers: dict[str, list[Path]] = {}
+    for path in sorted(paths, key=lambda path: _paper_of(path.stem) == _OWN):
+        papers.setdefault(_paper_of(path.stem), []).append(path)
+    if len(papers) < 2:
+        return _inputs(paths, out)
+    return "\n\\clearpage\n".join(f"\\subsection{{{latex(name)}}}\n{_inputs(of, out)}" for name, of in papers.items())
+
+
+def _paper_of(name: str) -> str:
+    return next((paper for start, paper in PAPERS.items() if name.startswith(f"{start}_")), _OWN)
 
 
 def _inputs(paths: list[Path], out: Path) -> str:
@@ -68,10 +87,14 @@ def _missing(tables: list[Path]) -> str:
         for dataset, of in cells.groupby("dataset", sort=False):
             blank = (of["reproduced"] == "") & (of["run"] == "")
             empty = blank.groupby(of["row"], sort=False).all()
-            if empty.all():
-                parts.append(f"{dataset}: nothing")
-            elif empty.any():
-                parts.append(f"{dataset}: not {', '.join(empty[empty].index)}")
+            ran, missing = list(empty[~empty].index), list(empty[empty].index)
+            where = "" if dataset == "any" else f"{dataset}: "
+            if not ran:
+                parts.append(f"{where}nothing")
+            elif len(missing) > max(_MANY, len(ran)):
+                parts.append(f"{where}nothing but {', '.join(ran)}")
+            elif missing:
+                parts.append(f"{where}not {', '.join(missing)}")
         if parts:
             items.append(rf"\item Table~\ref{{tab:{path.stem}}}. {latex('; '.join(parts))}.")
     return _itemised(items) or "Every row of every table was run."

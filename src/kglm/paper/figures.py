@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from kglm.errors import InputError
 from kglm.files import atomic_file
-from kglm.paper import charts
+from kglm.paper import charts, degree_charts, run_charts
 from kglm.paper.text import latex
 
 # A Figure of its own has no window and no global state: pyplot is never asked for.
@@ -22,6 +22,10 @@ _KINDS = {
     "similarity": charts.similarity,
     "bars": charts.bars,
     "lines": charts.lines,
+    "degrees": degree_charts.degrees,
+    "groups": degree_charts.groups,
+    "curves": run_charts.curves,
+    "clusters": run_charts.clusters,
     "cases": charts.cases,
     "entities": charts.entities,
 }

@@ -31,10 +31,10 @@ def run_file(run: str, name: str) -> str:
 def table_inputs(spec: dict) -> list[str]:
     """The files that `kglm.paper.tables.table` reads for this entry, relative to results/<scale>/."""
     kind = spec["kind"]
-    if kind == "link_prediction":
-        runs = [run for block in spec["blocks"] for ids in block.get("runs", {}).values() for run in run_ids(ids)]
-        files = ["metrics.json"] + ["perplexity.json"] * ("PPL" in spec["metrics"])
-        paths = [run_file(run, file) for run in runs for file in files]
+    if kind in ("link_prediction", "classification"):
+        paths = _method_inputs(spec)
+    elif kind == "cost":
+        paths = [run_file(row["run"], "cost.json") for row in spec["rows"] if "run" in row]
     elif kind == "statistics":
         paths = [statistics_file(row["dataset"]) for row in spec["rows"] if row["measured"]]
     elif kind == "hyper_parameters":
@@ -55,9 +55,33 @@ def figure_inputs(spec: dict) -> list[str]:
         paths = [run_file(series["run"], file) for series in spec["series"] for file in files]
     elif kind == "lines":
         paths = [run_file(series["run"], "anisotropy.json") for series in spec["series"]]
+    elif kind == "degrees":
+        paths = [statistics_file(spec["dataset"]), run_file(spec["run"], "metrics.json")]
+    elif kind == "groups":
+        paths = [run_file(series["run"], "metrics.json") for series in spec["series"]]
+    elif kind == "curves":
+        runs = [series["run"] for series in spec["series"]]
+        paths = [path for run in runs for path in (run_file(run, "log.jsonl"), run_spec_file(run))]
+    elif kind == "clusters":
+        shown = [(panel["run"], "clusters") for panel in spec["panels"]] + [(spec["attention"]["run"], "attention")]
+        paths = [run_file(run, f"{name}.{ending}") for run, name in shown for ending in ("safetensors", "json")]
     else:
         paths = _text_inputs(spec, "figure")
     return list(dict.fromkeys(paths))
+
+
+def _method_inputs(spec: dict) -> list[str]:
+    """The results that the metrics of each row are read from."""
+    all_metrics = spec.get("metrics", ["accuracy"])
+    shown = {row["label"]: row.get("metrics", all_metrics) for row in spec["rows"]}
+    paths = []
+    for block in spec["blocks"]:
+        for label, ids in block.get("runs", {}).items():
+            metrics = shown.get(label, all_metrics)
+            files = ["metrics.json"] * bool(set(metrics) - {"PPL", "accuracy"})
+            files += ["perplexity.json"] * ("PPL" in metrics) + ["classification.json"] * ("accuracy" in metrics)
+            paths += [run_file(run, file) for run in run_ids(ids) for file in files]
+    return paths
 
 
 def _text_inputs(spec: dict, what: str) -> list[str]:

@@ -1,6 +1,8 @@
 """A table on paper: lines of cells, which become LaTeX (booktabs) or Markdown."""
 
+import textwrap
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import pandas as pd
@@ -8,7 +10,22 @@ import pandas as pd
 from kglm.paper.reported import LOWER_IS_BETTER
 from kglm.paper.text import latex, markdown
 
-_DECIMALS = {"fraction": 3, "rank": 1, "percent": 1, "perplexity": 2, "cosine": 2}
+_DECIMALS = {
+    "fraction": 3,
+    "rank": 1,
+    "percent": 1,
+    "perplexity": 2,
+    "cosine": 2,
+    "words": 1,
+    "seconds": 2,
+    "exponent": 2,
+}
+_STATISTICS = {"count", "words", "text"}
+_TITLES = {"description-words": "words a description", "text": "descriptions"}
+# A name longer than this (characters) is set on several lines, which may reach beside the lines below it.
+_NAME, _NAME_WIDTH = 24, "11.5em"
+# More lines than this do not fit a page.
+_PAGE = 55
 _LINES = ("reported", "reproduced", "interval", "difference")
 
 
@@ -48,7 +65,7 @@ def number(value: float | str | None, unit: str, signed: bool = False) -> str:
 
 def method_lines(cells: pd.DataFrame, metrics: list[str]) -> Layout:
     """Rows as stacked lines reported / reproduced / 95 % interval / difference, in blocks and sections."""
-    lines, counted = [], set(cells["unit"]) == {"count"}
+    lines, counted = [], set(cells["unit"]) <= _STATISTICS
     for block, of_block in cells.groupby("block", sort=False):
         marks = {} if counted else best_marks(of_block)
         if block:
@@ -58,9 +75,15 @@ def method_lines(cells: pd.DataFrame, metrics: list[str]) -> Layout:
                 lines.append(Line([section], [""], "section"))
             for row, of_row in of_section.groupby("row", sort=False):
                 lines += _row_lines(row, of_row.set_index("metric").loc[metrics], marks)
-    arrows = {metric: f"{metric} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in metrics}
-    header = ["Dataset" if counted else "Method", "", *(metrics if counted else arrows.values())]
+    units = cells.groupby("metric")["unit"].first()
+    titles = [_TITLES.get(metric, metric) if counted else _arrow(metric, units[metric]) for metric in metrics]
+    header = ["Dataset" if counted else "Method", "", *titles]
     return Layout(header, "ll" + "r" * len(metrics), lines)
+
+
+def _arrow(metric: str, unit: str) -> str:
+    """A metric with its unit, where that is percent, and with what is better: higher or lower."""
+    return f"{metric}{' (%)' if unit == 'percent' else ''} {'↓' if metric in LOWER_IS_BETTER else '↑'}"
 
 
 def _row_lines(label: str, row: pd.DataFrame, marks: dict) -> list[Line]:
@@ -88,14 +111,14 @@ def _shown(cell: dict, kind: str) -> str:
 
 def best_marks(cells: pd.DataFrame) -> dict[tuple, str]:
     """(line, row, paper, metric) -> best or second, as printed: reported numbers compete within their paper,
-    reproduced ones among themselves. One number alone is not marked, nor is the second of two."""
+    reproduced ones among themselves, withdrawn ones not. One alone is not marked, nor is the second of two."""
     marks = {}
     for kind, keys in (("reported", ["paper", "metric"]), ("reproduced", ["metric"])):
         for _, group in cells.groupby(keys, sort=False):
-            records = group.to_dict("records")
+            records = [cell for cell in group.to_dict("records") if cell.get("withdrawn") is not True]
             shown = {(cell["row"], cell["paper"], cell["metric"]): _shown(cell, kind) for cell in records}
             values = {place: float(text.replace("−", "-").replace(",", "")) for place, text in shown.items() if text}
-            best_first = sorted(set(values.values()), reverse=records[0]["metric"] not in LOWER_IS_BETTER)
+            best_first = sorted(set(values.values()), reverse=group["metric"].iloc[0] not in LOWER_IS_BETTER)
             for name, rank in (("best", 0), ("second", 1)):
                 if len(values) > rank + 1 and len(best_first) > rank:
                     chosen = [place for place, value in values.items() if value == best_first[rank]]
@@ -131,30 +154,66 @@ def text_lines(header: list[str], rows: list[list[str]]) -> Layout:
     return Layout(header, columns, [Line(row, [""] * len(row), "text") for row in rows])
 
 
-def to_latex(layout: Layout) -> str:
-    """The tabular environment, by pandas' Styler; needs the packages booktabs and array."""
+def fits_a_page(layout: Layout) -> bool:
+    """Whether a table is short enough to float."""
+    return len(layout.lines) <= _PAGE
+
+
+def to_latex(layout: Layout, caption: str = "", label: str = "") -> str:
+    """The tabular environment, by pandas' Styler; with a caption (LaTeX) and a label, a longtable over several pages.
+
+    Needs the packages booktabs and array, and longtable.
+    """
     width = len(layout.header)
-    rows = [[_latex_cell(line, i, first=n == 0) for i in range(width)] for n, line in enumerate(layout.lines)]
+    rows = [[_latex_cell(layout.lines, n, column) for column in range(width)] for n in range(len(layout.lines))]
     styles = [(line.marks + [""] * width)[:width] for line in layout.lines]
     commands = {"best": "textbf:--rwrap;", "second": "underline:--rwrap;", "": ""}
     frame = pd.DataFrame(rows, columns=range(width))
     css = pd.DataFrame(styles, columns=range(width)).map(commands.get) if rows else frame
     styler = frame.style.apply(lambda _: css, axis=None).hide(axis="index")
     styler = styler.format_index(lambda column: latex(layout.header[column]), axis=1)
-    return styler.to_latex(column_format=layout.columns, hrules=True)
+    if not caption:
+        return styler.to_latex(column_format=layout.columns, hrules=True)
+    pages = {"environment": "longtable", "caption": caption, "label": label}
+    text = styler.to_latex(column_format=layout.columns, hrules=True, **pages)
+    text = text.replace(f"\\caption[]{{{caption}}}", r"\caption[]{(continued)}")
+    head, end, body = text.partition("\\endlastfoot\n")
+    return head + end + "\n".join(_kept_together(body.split("\n"), layout.lines))
 
 
-def _latex_cell(line: Line, column: int, first: bool) -> str:
+def _kept_together(rows: list[str], lines: list[Line]) -> list[str]:
+    """No page ends below a title, nor between the lines of one method."""
+    for i, (line, after) in enumerate(pairwise(lines)):
+        if line.kind in ("block", "section") or (after.kind == "data" and not after.cells[0]):
+            rows[i] += "*"
+    return rows
+
+
+def _latex_cell(lines: list[Line], place: int, column: int) -> str:
+    line, first = lines[place], place == 0
     if column >= len(line.cells):
         return ""
     text = latex(line.cells[column])
     if line.kind == "text" and column == 0 and not first:
         return rf"\addlinespace {text}"
+    if line.kind == "data" and column == 0 and (height := len(_wrapped(line.cells[0]))) > 1:
+        return _long_name(text, height, lines[place + 1 :])
     if line.kind in ("data", "text"):
         return text
     # A title runs over the empty cells to its right; \rlap keeps it from widening its column.
     space, font = {"block": (r"\midrule ", r"\textbf"), "section": (r"\addlinespace ", r"\emph")}[line.kind]
     return f"{'' if first else space}\\rlap{{{font}{{{text}}}}}"
+
+
+def _wrapped(name: str) -> list[str]:
+    return textwrap.wrap(name, _NAME, break_long_words=False, break_on_hyphens=False)
+
+
+def _long_name(text: str, height: int, below: list[Line]) -> str:
+    """A name in a narrow box, which takes no height of its own where enough lines without a name follow."""
+    room = 1 + next((i for i, line in enumerate(below) if line.kind != "data" or line.cells[0]), len(below))
+    box = rf"\parbox[t]{{{_NAME_WIDTH}}}{{\raggedright {text}\strut}}"
+    return rf"\smash{{{box}}}" if height <= room else box
 
 
 def to_markdown(layout: Layout) -> str:

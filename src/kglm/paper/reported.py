@@ -10,7 +10,8 @@ from kglm.errors import InputError
 COLUMNS = ["paper", "table", "dataset", "method", "citation", "metric", "unit", "value", "note"]
 KEY = ["paper", "table", "dataset", "method", "metric"]
 RANKING = {"MR", "MRR", "Hits@1", "Hits@3", "Hits@10"}
-STATISTICS = {"entities", "relations", "train", "valid", "test"}
+STATISTICS = {"entities", "relations", "train", "valid", "test", "description-words", "text"}
+COSTS = {"training", "link-prediction"}
 HYPER_PARAMETERS = {
     "epochs",
     "max-description-length",
@@ -31,19 +32,21 @@ HYPER_PARAMETERS = {
     "bf16",
 }
 ACCURACIES = {"accuracy", "accuracy/head", "accuracy/tail", "accuracy/relation", "accuracy/classification"}
-METRICS = RANKING | STATISTICS | HYPER_PARAMETERS | ACCURACIES | {"PPL", "anisotropy"}
+METRICS = RANKING | STATISTICS | COSTS | HYPER_PARAMETERS | ACCURACIES | {"PPL", "anisotropy"}
 # unit -> the closed interval in which its values lie; `text` holds no number.
 UNITS = {
     "rank": (1, math.inf),
     "fraction": (0, 1),
     "percent": (0, 100),
     "count": (0, math.inf),
+    "words": (0, math.inf),
     "perplexity": (1, math.inf),
     "cosine": (-1, 1),
     "real": (-math.inf, math.inf),
     "text": None,
 }
 LOWER_IS_BETTER = {"MR", "PPL", "anisotropy"}
+_PER_ONE = {"fraction": 1.0, "percent": 100.0}
 
 
 def reported(path: Path | None = None) -> pd.DataFrame:
@@ -84,3 +87,31 @@ def _number(row, where: str) -> float:
     if not (low <= number <= high and math.isfinite(number)):
         raise InputError(f"{row.value} is no {row.unit}", where, f"it lies outside [{low}, {high}]")
     return number
+
+
+def converted(number: float, unit: str, wanted: str) -> float:
+    """A number in another unit: some papers print percent where others print fractions."""
+    return number if unit == wanted else number / _PER_ONE[unit] * _PER_ONE[wanted]
+
+
+def mrr_range(one: float, three: float, ten: float) -> tuple[float, float]:
+    """Between which values Hits@1, Hits@3 and Hits@10 (fractions) leave the mean reciprocal rank.
+
+    Lowest where ranks 2 to 3 are all 3, ranks 4 to 10 all 10 and the others beyond all ranks; highest where they are
+    2, 4 and 11.
+    """
+    low = one + (three - one) / 3 + (ten - three) / 10
+    return low, one + (three - one) / 2 + (ten - three) / 4 + (1 - ten) / 11
+
+
+def contradiction(about: pd.DataFrame) -> str:
+    """What the numbers of one row of a paper's table say against each other, beyond rounding; else nothing."""
+    values = {
+        row.metric: converted(row.number, row.unit, "fraction") for row in about.itertuples() if row.unit in _PER_ONE
+    }
+    if not {"MRR", "Hits@1", "Hits@3", "Hits@10"} <= set(values):
+        return ""
+    low, high = mrr_range(values["Hits@1"], values["Hits@3"], values["Hits@10"])
+    if low - 0.001 <= values["MRR"] <= high + 0.001:
+        return ""
+    return f"the reported MRR is {values['MRR']:.3f}, but its Hits@k leave it between {low:.3f} and {high:.3f}"

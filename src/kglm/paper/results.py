@@ -1,12 +1,15 @@
 """What the runs measured: values with their confidence intervals, read from the runs' JSON files."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from kglm.errors import InputError
 from kglm.files import read_json
 from kglm.paper.inputs import find, run_file
 
+# The base model of a method that has none, in a run and in a row of a table.
+NO_MODEL = "none"
 PERPLEXITIES = ("token_perplexity", "word_perplexity", "byte_perplexity")
 
 
@@ -26,6 +29,9 @@ def measure(inputs: list[Path], run: str, metric: str, spec: dict) -> dict | Non
     if metric == "PPL":
         result = run_json(inputs, run, "perplexity.json")
         measured = result and {"PPL": result[spec.get("perplexity", PERPLEXITIES[0])]}
+    elif metric == "accuracy":
+        result = run_json(inputs, run, "classification.json")
+        measured = result and _accuracy(result, spec, run)
     else:
         result = run_json(inputs, run, "metrics.json")
         measured = result and _group(result, spec, run)
@@ -47,6 +53,16 @@ def _group(result: dict, spec: dict, run: str) -> dict:
         raise InputError(f"metrics.json has no group {group!r} in {split!r}", run) from None
 
 
+def _accuracy(result: dict, spec: dict, run: str) -> dict:
+    threshold, split = spec.get("threshold", "global"), spec.get("split", "test")
+    try:
+        found = result["thresholds"][threshold][split]
+    except KeyError:
+        raise InputError(f"classification.json has no {split!r} by the threshold {threshold!r}", run) from None
+    confidence = {"accuracy": found["confidence"]} if "confidence" in found else {}
+    return {"accuracy": found["accuracy"], "confidence": confidence}
+
+
 def over_seeds(measures: list[dict]) -> dict:
     """One value from runs that differ in their seed: the mean, with Student's 95 % interval of the mean.
 
@@ -61,6 +77,11 @@ def over_seeds(measures: list[dict]) -> dict:
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
     return measures[0] | {"value": mean, "low": mean - half, "high": mean + half}
+
+
+def models(names: Iterable[str]) -> str:
+    """The base models among these; structure-based methods have none."""
+    return ", ".join(sorted(set(names) - {NO_MODEL})) or "no base model"
 
 
 def at(mapping: dict, path: str) -> object:

@@ -1,4 +1,4 @@
-"""What a run of the workflow ends with: one table in the terminal, and where everything else lies."""
+"""What a run of the workflow ends with: the main tables in the terminal, and where everything else lies."""
 
 from pathlib import Path
 
@@ -8,52 +8,62 @@ from kglm.errors import InputError
 from kglm.files import atomic_file
 from kglm.paper.layout import number
 
-TABLE = "kalm_table_1"
-_UNITS = {"MR": "rank", "PPL": "perplexity"}
+# The tables that are shown, where they were made; of the first all rows, of the others those that were run.
+TABLES = {
+    "kalm_table_1": "KaLM, Table 1: link prediction (filtered, both directions, realistic ranks)",
+    "lmke_table_2": "LMKE, Table 2: link prediction, what was run",
+    "lmke_table_4": "LMKE, Table 4: triple classification, what was run",
+    "kg_bilm_table_2": "KG-BiLM, Table 2: link prediction, what was run",
+}
+_KINDS = ("reported", "reproduced", "difference")
 
 
 def summary(inputs: list[Path], out: Path) -> None:
-    """Write and print KaLM's Table 1 (from its .csv, beside the input of that name) and the paths."""
+    """Write and print the `TABLES` (from their .csv, beside the inputs of that name) and the paths."""
     paths = [Path(path) for path in inputs]
-    table = next((path.with_suffix(".csv") for path in paths if path.stem == TABLE), None)
-    lines = [*(_terminal_table(table) if table else []), *_places(paths, Path(out))]
-    text = "\n".join(lines) + "\n"
+    lines = []
+    for name, title in TABLES.items():
+        table = next((path.with_suffix(".csv") for path in paths if path.stem == name), None)
+        lines += _terminal_table(table, title, whole=name == next(iter(TABLES))) if table else []
+    text = "\n".join([*lines, *_places(paths, Path(out))]) + "\n"
     with atomic_file(out) as temporary:
         temporary.write_text(text, "utf-8", newline="\n")
     print(text, end="")
 
 
-def _terminal_table(path: Path) -> list[str]:
+def _terminal_table(path: Path, title: str, whole: bool) -> list[str]:
     try:
         cells = pd.read_csv(path, dtype={"reported": str, "run": str, "seeds": str})
     except FileNotFoundError:
         raise InputError("no such file", path, "run the stage table") from None
+    if not whole:
+        cells = cells[cells.groupby(["dataset", "row"])["reproduced"].transform("count") > 0]
     metrics = list(dict.fromkeys(cells["metric"]))
-    lines = ["KaLM, Table 1: link prediction (filtered, both directions, realistic ranks)", ""]
-    lines.append(_row(["dataset", "method", "", *metrics]))
-    lines.append("-" * len(lines[-1]))
+    percent = set(cells.loc[cells["unit"] == "percent", "metric"])
+    rows = [["dataset", "method", "", *(f"{metric} (%)" if metric in percent else metric for metric in metrics)]]
     for (dataset, method), of in cells.groupby(["dataset", "row"], sort=False):
         records = of.set_index("metric").loc[metrics].to_dict("index")
-        for kind in ("reported", "reproduced", "difference"):
-            shown = [_shown(records[metric][kind], metric, kind) for metric in metrics]
+        for kind in _KINDS:
+            shown = [_shown(records[metric][kind], records[metric]["unit"], kind) for metric in metrics]
             if any(shown):
-                lines.append(_row([dataset, method, kind, *shown]))
-    return [*lines, ""]
+                rows.append([dataset, method, kind, *shown])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    head, *body = (_row(row, widths) for row in rows)
+    return [title, "", head, "-" * (sum(widths) + len(widths) - 1), *body, ""]
 
 
-def _shown(value: object, metric: str, kind: str) -> str:
+def _shown(value: object, unit: str, kind: str) -> str:
     if kind == "reported":
         return value if isinstance(value, str) else ""
-    return number(value, _UNITS.get(metric, "fraction"), signed=kind == "difference")
+    return number(value, unit, signed=kind == "difference")
 
 
-def _row(cells: list[str]) -> str:
-    widths = [10, 19, 10, *[8] * (len(cells) - 3)]
-    shown = (
+def _row(cells: list[str], widths: list[int]) -> str:
+    aligned = (
         f"{cell:<{width}}" if i < 3 else f"{cell:>{width}}"
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
-    return " ".join(shown).rstrip()
+    return " ".join(aligned).rstrip()
 
 
 def _places(paths: list[Path], out: Path) -> list[str]:

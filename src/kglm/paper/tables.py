@@ -6,8 +6,9 @@ import pandas as pd
 
 from kglm.errors import InputError
 from kglm.files import atomic_file
-from kglm.paper.cells import PUBLISHED, hyper_parameters, link_prediction, statistics
-from kglm.paper.layout import Layout, method_lines, parameter_lines, text_lines, to_latex, to_markdown
+from kglm.paper.cells import PUBLISHED, by_dataset, classification, hyper_parameters, link_prediction, statistics
+from kglm.paper.cost import cost, cost_lines
+from kglm.paper.layout import Layout, fits_a_page, method_lines, parameter_lines, text_lines, to_latex, to_markdown
 from kglm.paper.quotations import cases, entities
 from kglm.paper.text import latex, markdown
 
@@ -18,24 +19,38 @@ FLOAT = r"""\begin{{table}}[htbp]
 \footnotesize\setlength{{\tabcolsep}}{{4pt}}
 {tabular}{notes}\end{{table}}
 """
+# No float that comes before may come after.
+PAGES = r"""\clearpage\begingroup
+\footnotesize\setlength{{\tabcolsep}}{{4pt}}
+{tabular}{notes}\endgroup
+"""
 NOTES = r"""\par\smallskip
 \begin{{minipage}}{{\linewidth}}\footnotesize\raggedright
 {notes}
 \end{{minipage}}
 """
 _QUOTATIONS = {"cases": cases, "entities": entities}
-_CELLS = {"link_prediction": link_prediction, "statistics": statistics, "hyper_parameters": hyper_parameters}
+_CELLS = {
+    "link_prediction": link_prediction,
+    "classification": classification,
+    "statistics": statistics,
+    "hyper_parameters": hyper_parameters,
+    "cost": cost,
+}
 
 
 def table(spec: dict, inputs: list[Path], out: Path) -> None:
-    """Write the table `spec` to <out>.tex (a float for booktabs and array), <out>.csv and <out>.md.
+    """Write the table `spec` to <out>.tex (a float, or a longtable where it is long), <out>.csv and <out>.md.
 
     What is not among `inputs` was not run: its cells are blank, and a note below the table names it.
     """
     frame, layout, notes = _content(spec, inputs)
     caption = " ".join(filter(None, [spec["caption"], f"Scale: {spec['scale']}." if spec.get("scale") else ""]))
     below = NOTES.format(notes="\\\\\n".join(map(latex, notes))) if notes else ""
-    tex = FLOAT.format(caption=latex(caption), name=spec["name"], tabular=to_latex(layout), notes=below)
+    if fits_a_page(layout) or spec["kind"] in _QUOTATIONS:
+        tex = FLOAT.format(caption=latex(caption), name=spec["name"], tabular=to_latex(layout), notes=below)
+    else:
+        tex = PAGES.format(tabular=to_latex(layout, latex(caption), f"tab:{spec['name']}"), notes=below)
     text = "\n".join(
         [f"**{markdown(caption)}**", "", to_markdown(layout), *(f"* {markdown(note)}" for note in notes), ""]
     )
@@ -54,10 +69,19 @@ def _content(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, Layout, list
     if kind not in _CELLS:
         raise InputError(f"unknown kind of table {kind!r}", spec["name"])
     cells, notes = _CELLS[kind](spec, inputs)
-    layout = parameter_lines(cells) if kind == "hyper_parameters" else method_lines(cells, spec["metrics"])
     published = cells[PUBLISHED].copy()
     published.insert(0, "table", spec["name"])
-    return published, layout, notes
+    return published, _layout(kind, cells, spec), notes
+
+
+def _layout(kind: str, cells: pd.DataFrame, spec: dict) -> Layout:
+    if kind == "hyper_parameters":
+        return parameter_lines(cells)
+    if kind == "cost":
+        return cost_lines(cells)
+    if kind == "classification":
+        return method_lines(*by_dataset(cells))
+    return method_lines(cells, spec["metrics"])
 
 
 def _write(path: Path, text: str) -> None:
