@@ -1,0 +1,405 @@
+"""KG-BiLM: a decoder that reads in both directions, predicts masked words and entities, and aligns views of the graph.
+
+Sections 3.3 to 3.5 and Appendix C of the paper: bidirectional knowledge attention (`kglm.lm.knowledge_mask`),
+knowledge-masked prediction and contrastive graph semantic aggregation. The fields of `Parameters` are the options.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from kglm.errors import InputError
+from kglm.kg.graph import Graph
+from kglm.kg.neighbourhood import Neighbourhood
+from kglm.lm.entity_tokens import ExtendedEmbedding, initialise
+from kglm.lm.knowledge_mask import PADDING, knowledge_mask
+from kglm.lm.language_model import batches_by_length, last_token_pool, load_causal, load_tokenizer
+from kglm.lm.lora import add_lora
+from kglm.methods import _interface
+from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce
+from kglm.methods._masked_prediction import candidate_entities, draw_masks, masked_prediction_loss
+from kglm.methods._units import (
+    ENTITY,
+    KINDS,
+    NO_EDGES,
+    RELATION,
+    WORD,
+    Augmentation,
+    Context,
+    Importance,
+    TokenTexts,
+    Units,
+    Vocabulary,
+    distinct,
+    model_inputs,
+    padded,
+)
+
+PIECE = 65_536  # entities whose sequences are built at once
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """KG-BiLM's options, with the paper's values (Appendix E) where it gives them."""
+
+    attention: Literal["knowledge", "causal", "bidirectional"] = "knowledge"
+    hops: int = 2  # h
+    window: int = 4  # δ
+    language_model_mode: bool = True  # all words and relations see each other
+    entity_text: Literal["none", "name", "description", "name_and_description"] = "name_and_description"
+    inverse_text: Literal["dataset", "prefix"] = "dataset"  # the dataset's own, or "inverse" before the relation's
+    relation_text: bool = True
+    context_neighbours: int = 8  # training triples at the entity of a sequence, at most
+    entity_initialisation: Literal["random", "text"] = "text"  # at random, or the mean of the name's words
+    masked_prediction_weight: float = 1.0
+    mask_ratio: float = 0.15  # γ
+    maximum_exact_entities: int = 50_000  # in the softmax; above it some are drawn
+    sampled_entities: int = 8192
+    contrastive_weight: float = 0.1
+    contrastive_batch_size: int = 256  # entities of a step whose views are compared, and triples aligned
+    entity_dropping: float = 0.2  # share of the entity tokens
+    span_deletion: float = 0.1  # share of a text
+    order_shuffling: bool = True
+    alignment_weight: float = 0.1  # of queries' and answers' pooled vectors
+    pooling: Literal["mean", "max", "last"] = "mean"
+    temperature: float = 0.07  # τ
+    scoring: Literal["mask", "pooled"] = "mask"  # by the masked position, or by pooled descriptions
+    pooled_view: Literal["text", "graph"] = "text"  # what is pooled: texts alone, or with entity tokens and context
+    dropout: float = 0.1
+    maximum_length: int = 512  # tokens
+    lora_modules: Literal["none", "ffn", "att", "att-ffn"] = "none"  # none: all weights are trained
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.05
+    base_weights: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self):
+        where = "method kg_bilm"
+        if not 0 < self.mask_ratio < 1:
+            raise InputError(f"mask_ratio is {self.mask_ratio}", where, "it must lie between 0 and 1")
+        if self.temperature <= 0:
+            raise InputError(f"temperature is {self.temperature}", where, "it must be above 0")
+        if not 0 <= self.entity_dropping < 1 or not 0 <= self.span_deletion < 1:
+            raise InputError("entity_dropping and span_deletion are shares", where, "give 0 or more, below 1")
+        if not self.masked_prediction_weight and self.scoring == "mask":
+            remedy = "set scoring: pooled"
+            raise InputError("without masked prediction the masked position learns nothing", where, remedy)
+
+
+class Method(_interface.LinkPredictor):
+    """See the module."""
+
+    Parameters = Parameters
+
+    def __init__(self, parameters: Parameters, graph: Graph, model: Path):
+        super().__init__(parameters, graph, model)
+        p = self.parameters_ = parameters
+        self.tokenizer = load_tokenizer(model)
+        causal = load_causal(model, dtype=p.base_weights)
+        _check_length(p.maximum_length, causal.config.max_position_embeddings)
+        backbone = causal.base_model
+        _set_dropout(backbone, p.dropout)
+        words = backbone.get_input_embeddings()
+        self.vocabulary = Vocabulary(words.num_embeddings, graph.entity_count, 2 * graph.relation_count)
+        if p.gradient_checkpointing:
+            backbone.activation_checkpointing_enable({"use_reentrant": False})
+        if p.lora_modules != "none":
+            backbone = add_lora(backbone, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout)
+        self.backbone = backbone
+        self.embedding = ExtendedEmbedding(words, self.vocabulary.further)
+        self.types = torch.nn.Embedding(len(KINDS), words.embedding_dim, dtype=words.weight.dtype)
+        torch.nn.init.zeros_(self.types.weight)  # at the start the model reads what it has always read
+        bias = torch.zeros(self.vocabulary.words + graph.entity_count)
+        self.bias = torch.nn.Parameter(bias, requires_grad=p.masked_prediction_weight > 0)  # b_P
+        self._prepare(graph)
+        self.known = KnownTriples(graph)
+
+    def _prepare(self, graph: Graph) -> None:
+        """What sequences are made of: texts, context and neighbourhoods; and the first vectors of the tokens."""
+        p = self.parameters_
+        relations = graph.relation_texts(p.inverse_text)
+        if p.entity_initialisation == "text":
+            initialise(self.embedding, [*graph.entity_texts("name"), *relations], self.tokenizer)
+        relation_texts = self.tokenizer(relations, add_special_tokens=False)["input_ids"]
+        texts = graph.entity_texts(p.entity_text) if p.entity_text != "none" else [""] * graph.entity_count
+        begin = self.tokenizer.bos_token_id
+        begin = self.tokenizer.eos_token_id if begin is None else begin
+        self.units = Units(
+            self.vocabulary,
+            [begin],
+            TokenTexts(texts, self.tokenizer, p.maximum_length),
+            relation_texts if p.relation_text else [[] for _ in relations],
+            p.maximum_length,
+        )
+        self.importance = Importance(graph)
+        self.context = Context(graph)
+        self.neighbourhood = Neighbourhood.of(graph, p.hops) if p.attention == "knowledge" else None
+        dropping = p.entity_dropping if p.hops else 0.0  # the context lies one hop from its entity
+        self.augmentation = Augmentation(dropping, p.span_deletion, p.order_shuffling)
+
+    def language_model(self) -> list[torch.nn.Module]:
+        """See Method: the decoder, its words included; the vectors of entities and relations are not its own."""
+        return [self.backbone]
+
+    # Training
+
+    def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
+        """See Method; every row has its own chance, so that it does not depend on how rows are shared."""
+        p = self.parameters_
+        seeds = generator.integers(2**63, size=len(triples))[part::parts].tolist()
+        chosen = self._contrasted(triples, generator, parts)[part::parts]
+        mine = triples[part::parts]
+        self.units.entity_texts.prepare([*mine[:, 0].tolist(), *mine[:, 2].tolist(), *(e for e, _ in chosen)])
+        batch = {}
+        if p.contrastive_weight > 0:
+            batch["views"] = self._views(chosen)
+        if p.alignment_weight > 0:
+            share = -(-p.contrastive_batch_size // parts)
+            batch["alignment"] = self._alignment(mine[:share], seeds[:share])
+        if p.masked_prediction_weight > 0:
+            batch["masked"] = self._masked(mine, seeds, generator)
+        return batch
+
+    def _masked(self, triples: np.ndarray, seeds: list[int], generator: np.random.Generator) -> dict[str, Any]:
+        """Masked sequences of triples (b, 3), whose last position is the answer, and what stands there."""
+        p, vocabulary = self.parameters_, self.vocabulary
+        rows, noise = [], []
+        for (head, relation, tail), seed in zip(triples.tolist(), seeds, strict=True):
+            own = np.random.default_rng(seed)
+            edges = self.context.drawn(head, p.context_neighbours, own, (relation, tail))
+            rows.append([*self.units.query(head, relation, edges)[:-1], vocabulary.entity(tail)])
+            noise.append(own.exponential(size=len(rows[-1])))
+        ids, real = padded(rows)
+        waiting = np.zeros(ids.shape)
+        waiting[real] = np.concatenate(noise)
+        masked = draw_masks(real, self._mask_weights(ids, triples[:, 1]), p.mask_ratio, waiting)
+        labels, hidden_words = ids[masked], masked & (vocabulary.kinds(ids) == WORD)
+        shown = np.where(masked, vocabulary.mask, ids)
+        batch = {
+            "inputs": model_inputs(shown, real, vocabulary, self.neighbourhood, hidden_words),
+            "positions": torch.from_numpy(np.argwhere(masked)),
+            "targets": torch.from_numpy(labels),
+        }
+        if vocabulary.entities > p.maximum_exact_entities:
+            batch |= self._sampled(labels, generator)
+        return batch
+
+    def _mask_weights(self, ids: np.ndarray, relations: np.ndarray) -> np.ndarray:
+        """How readily each position (b, s) is masked: 1 for words, `importance` for entities, 0 for all else.
+
+        An entity of the context stands in the relation before it, the head in the one that is asked for.
+        """
+        vocabulary = self.vocabulary
+        kinds = vocabulary.kinds(ids)
+        before = np.roll(ids, 1, axis=1)
+        numbers = np.where(vocabulary.kinds(before) == RELATION, before - vocabulary.relation(0), relations[:, None])
+        entities = np.where(kinds == ENTITY, ids - vocabulary.words, 0)
+        weights = np.where(kinds == ENTITY, self.importance(entities, numbers), kinds == WORD)
+        weights[:, 0] = 0  # nothing stands before the begin token to predict it from
+        return weights
+
+    def _sampled(self, labels: np.ndarray, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        """A sample of the entities, and the targets as rows of the words and of these."""
+        words = self.vocabulary.words
+        asked = labels[labels >= words] - words
+        candidates, log_weights = candidate_entities(
+            asked, self.vocabulary.entities, self.parameters_.sampled_entities, generator
+        )
+        places = words + np.searchsorted(candidates, labels - words)
+        return {
+            "candidates": torch.from_numpy(candidates),
+            "log_weights": torch.from_numpy(log_weights),
+            "targets": torch.from_numpy(np.where(labels >= words, places, labels)),
+        }
+
+    def _contrasted(self, triples: np.ndarray, generator: np.random.Generator, parts: int) -> list[tuple[int, int]]:
+        """Entities of a step and a seed for each; all differ, so that none is a negative of itself."""
+        entities = generator.permutation(np.unique(triples[:, [0, 2]]))
+        count = min(len(entities), self.parameters_.contrastive_batch_size) // parts * parts
+        seeds = generator.integers(2**63, size=len(entities))
+        return list(zip(entities[:count].tolist(), seeds[:count].tolist(), strict=True))
+
+    def _views(self, chosen: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
+        """Two views (2u rows: first all first ones) of the neighbourhood of each entity."""
+        pairs = []
+        for entity, seed in chosen:
+            own = np.random.default_rng(seed)
+            edges = self.context.drawn(entity, self.parameters_.context_neighbours, own)
+            pairs.append([self.units.view(entity, edges, self.augmentation, own) for _ in range(2)])
+        return self._inputs([pair[side] for side in range(2) for pair in pairs])
+
+    def _alignment(self, triples: np.ndarray, seeds: list[int]) -> dict[str, Any]:
+        """Queries and answers as they are pooled when they are scored; none sees the triple that joins them."""
+        count = self.parameters_.context_neighbours if self.parameters_.pooled_view == "graph" else 0
+        inverse = self.graph.inverse(triples)
+        queries, answers = [], []
+        for (head, relation, tail), (_, back, _), seed in zip(triples.tolist(), inverse.tolist(), seeds, strict=True):
+            own = np.random.default_rng([seed, 1])
+            around_head = self.context.drawn(head, count, own, (relation, tail))
+            around_tail = self.context.drawn(tail, count, own, (back, head))
+            queries.append(self.units.query(head, relation, around_head, token=count > 0))
+            answers.append(self.units.entity(tail, around_tail, token=count > 0))
+        (queries, query_rows), (answers, answer_rows) = distinct(queries), distinct(answers)
+        return {
+            "queries": self._inputs(queries),
+            "answers": self._inputs(answers),
+            "query_rows": torch.from_numpy(query_rows),
+            "answer_rows": torch.from_numpy(answer_rows),
+            "triples": as_tensor(triples),
+        }
+
+    def forward(self, masked=None, views=None, alignment=None) -> dict[str, torch.Tensor]:
+        """The weighted sum of the losses whose batch is there, and each of them."""
+        p, losses = self.parameters_, {}
+        if masked is not None:
+            losses["masked_prediction"] = self._masked_prediction(**masked)
+        if views is not None:
+            losses["contrastive"] = self._contrastive(views)
+        if alignment is not None:
+            losses["alignment"] = self._aligned(**alignment)
+        weights = {
+            "masked_prediction": p.masked_prediction_weight,
+            "contrastive": p.contrastive_weight,
+            "alignment": p.alignment_weight,
+        }
+        return {"loss": sum(weights[name] * loss for name, loss in losses.items()), **losses}
+
+    def _masked_prediction(self, inputs, positions, targets, candidates=None, log_weights=None) -> torch.Tensor:
+        """Equations 8 to 10; positions: (n, 2) row and column of what is masked, predicted from the column before."""
+        hidden = self.states(**inputs)[positions[:, 0], positions[:, 1] - 1]
+        words, entities = self.embedding.words.weight, self._entity_vectors(candidates)
+        bias = self.bias
+        if candidates is not None:
+            bias = torch.cat([bias[: len(words)], bias[len(words) + candidates]])
+        return masked_prediction_loss(hidden, words, entities, bias, log_weights, targets)
+
+    def _entity_vectors(self, entities: torch.Tensor | None) -> torch.Tensor:
+        further = self.embedding.further
+        return further.weight[: self.vocabulary.entities] if entities is None else further(entities)
+
+    def _contrastive(self, views: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Equation 12, as the mean over the units."""
+        first, second = (gather(half) for half in self.pooled(**views).chunk(2))
+        targets = torch.arange(len(first), device=first.device)
+        return torch.nn.functional.cross_entropy(first @ second.T / self.parameters_.temperature, targets)
+
+    def _aligned(self, queries, answers, query_rows, answer_rows, triples) -> torch.Tensor:
+        """InfoNCE of pooled queries and the pooled descriptions of their answers; known answers are no negatives."""
+        q = gather(self.pooled(**queries)[query_rows])
+        k = gather(self.pooled(**answers)[answer_rows])
+        return info_nce(q @ k.T, self.known(gather(triples)), self.parameters_.temperature, 0.0)
+
+    # The model
+
+    def states(self, ids, kinds, classes, near, **options) -> torch.Tensor:
+        """Inputs as of `model_inputs` -> final hidden states (b, s, d)."""
+        return self.run(ids, kinds, classes, near, **options).last_hidden_state
+
+    def run(self, ids, kinds, classes, near, **options):
+        """The stock model's output on words, entities and relations with their types, under the knowledge mask."""
+        p = self.parameters_
+        embedded = self.embedding(ids) + self.types(kinds)
+        mask = knowledge_mask(classes, near, p.attention, p.window, p.language_model_mode, embedded.dtype)
+        return self.backbone(inputs_embeds=embedded, attention_mask=mask, use_cache=False, **options)
+
+    def pooled(self, ids, kinds, classes, near) -> torch.Tensor:
+        """Equation 11, of unit length: float32 (b, d)."""
+        real = classes != PADDING
+        hidden = self.states(ids, kinds, classes, near).float()
+        return torch.nn.functional.normalize(_pool(hidden, real, self.parameters_.pooling), dim=-1)
+
+    def _inputs(self, sequences: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        return model_inputs(*padded(sequences), self.vocabulary, self.neighbourhood)
+
+    # Scoring
+
+    def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:
+        """See LinkPredictor; by mask: the state before the masked answer and a 1 behind it (for b_P)."""
+        pairs = list(zip(heads.tolist(), relations.tolist(), strict=True))
+        sequences = [self.query(head, relation) for head, relation in pairs]
+        if self.parameters_.scoring == "pooled":
+            return self._encode(sequences, batch_size, self.pooled)
+        return self._encode(sequences, batch_size, self._asked)
+
+    def encode_entities(self, entities: np.ndarray, batch_size: int) -> np.ndarray:
+        """See LinkPredictor; by mask: the rows of W_P with b_P behind them, without any encoding."""
+        if self.parameters_.scoring == "mask":
+            return self._projection(entities)
+        parts = [entities[at : at + PIECE].tolist() for at in range(0, len(entities), PIECE)]
+        encoded = [self._encode(self._descriptions(part), batch_size, self.pooled) for part in parts]
+        return np.concatenate(encoded)
+
+    def query(self, head: int, relation: int) -> list[int]:
+        """The tokens of (h, r, ?) when it is scored: with the same neighbours of h every time."""
+        edges, token = self._around(head)
+        return self.units.query(head, relation, edges, token)
+
+    def _descriptions(self, entities: list[int]) -> list[list[int]]:
+        self.units.entity_texts.prepare(entities)
+        return [self.units.entity(entity, *self._around(entity)) for entity in entities]
+
+    def _around(self, entity: int) -> tuple[np.ndarray, bool]:
+        """The edges at an entity that is scored, and whether its own token stands there.
+
+        Texts alone are pooled: the token of an entity that was not trained on tells nothing, and it has no edges.
+        """
+        p = self.parameters_
+        if p.scoring == "pooled" and p.pooled_view == "text":
+            return NO_EDGES, False
+        return self.context.fixed(entity, p.context_neighbours), True
+
+    @torch.inference_mode()
+    def _projection(self, entities: np.ndarray) -> np.ndarray:
+        rows = torch.from_numpy(np.ascontiguousarray(entities, np.int64)).to(self.bias.device)
+        vectors = self.embedding.further.weight[rows].float()
+        return torch.cat([vectors, self.bias[self.vocabulary.words + rows, None]], dim=1).cpu().numpy()
+
+    def _asked(self, ids, kinds, classes, near) -> torch.Tensor:
+        """The states before the last position, which is masked, and a 1: float32 (b, d + 1)."""
+        last = (classes != PADDING).sum(dim=1) - 1
+        hidden = self.states(ids, kinds, classes, near)
+        hidden = hidden[torch.arange(len(hidden), device=hidden.device), last - 1].float()
+        return torch.cat([hidden, torch.ones_like(hidden[:, :1])], dim=1)
+
+    @torch.inference_mode()
+    def _encode(self, sequences: list[list[int]], batch_size: int, encode: Callable) -> np.ndarray:
+        """Token sequences -> vectors float32 (n, d); equal sequences are encoded once."""
+        training = self.training
+        self.eval()
+        unique, rows = distinct(sequences)
+        vectors = [None] * len(unique)
+        for batch in batches_by_length(unique, batch_size):
+            inputs = self._inputs([unique[row] for row in batch])
+            inputs = {name: value.to(self.bias.device) for name, value in inputs.items()}
+            for row, vector in zip(batch, encode(**inputs).cpu().numpy(), strict=True):
+                vectors[row] = vector
+        self.train(training)
+        return np.stack(vectors)[rows]
+
+
+def _pool(hidden: torch.Tensor, real: torch.Tensor, pooling: str) -> torch.Tensor:
+    """(b, s, d) -> (b, d) over the real positions (b, s)."""
+    if pooling == "last":
+        return last_token_pool(hidden, real.long())
+    if pooling == "max":
+        return hidden.masked_fill(~real[:, :, None], float("-inf")).amax(dim=1)
+    return (hidden * real[:, :, None]).sum(dim=1) / real.sum(dim=1, keepdim=True)
+
+
+def _set_dropout(model: torch.nn.Module, rate: float) -> None:
+    """The rate wherever the stock model drops; LLaMA has no other place than the attention weights."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = rate
+        elif hasattr(module, "attention_dropout"):
+            module.attention_dropout = rate
+
+
+def _check_length(length: int, positions: int) -> None:
+    if length > positions:
+        raise InputError(f"maximum_length is {length}", "method kg_bilm", f"the model has {positions} positions")
