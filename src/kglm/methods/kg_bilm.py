@@ -25,6 +25,7 @@ from kglm.methods._masked_prediction import candidate_entities, draw_masks, mask
 from kglm.methods._units import (
     ENTITY,
     KINDS,
+    MASK,
     NO_EDGES,
     RELATION,
     WORD,
@@ -302,10 +303,14 @@ class Method(_interface.LinkPredictor):
 
     def run(self, ids, kinds, classes, near, **options):
         """The stock model's output on words, entities and relations with their types, under the knowledge mask."""
-        p = self.parameters_
         embedded = self.embedding(ids) + self.types(kinds)
-        mask = knowledge_mask(classes, near, p.attention, p.window, p.language_model_mode, embedded.dtype)
+        mask = self.mask(classes, near, embedded.dtype)
         return self.backbone(inputs_embeds=embedded, attention_mask=mask, use_cache=False, **options)
+
+    def mask(self, classes: torch.Tensor, near: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The knowledge mask (b, 1, s, s) of this run's options."""
+        p = self.parameters_
+        return knowledge_mask(classes, near, p.attention, p.window, p.language_model_mode, dtype)
 
     def pooled(self, ids, kinds, classes, near) -> torch.Tensor:
         """Equation 11, of unit length: float32 (b, d)."""
@@ -315,6 +320,10 @@ class Method(_interface.LinkPredictor):
 
     def _inputs(self, sequences: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         return model_inputs(*padded(sequences), self.vocabulary, self.neighbourhood)
+
+    def _here(self, sequences: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        """Their inputs on the model's device."""
+        return {name: value.to(self.bias.device) for name, value in self._inputs(sequences).items()}
 
     # Scoring
 
@@ -338,6 +347,35 @@ class Method(_interface.LinkPredictor):
         """The tokens of (h, r, ?) when it is scored: with the same neighbours of h every time."""
         edges, token = self._around(head)
         return self.units.query(head, relation, edges, token)
+
+    @torch.inference_mode()
+    def attention_weights(self, head: int, relation: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of the tokens of a query: weights (layers, s, s), the mean over the heads, and what is visible (s, s)."""
+        inputs = {
+            name: value.to(self.bias.device) for name, value in self._inputs([self.query(head, relation)]).items()
+        }
+        stock = self.backbone.get_base_model() if self.parameters_.lora_modules != "none" else self.backbone
+        usual = stock.config._attn_implementation
+        stock.set_attn_implementation("eager")  # the others compute no weights
+        layers = self.run(**inputs, output_attentions=True).attentions
+        stock.set_attn_implementation(usual)
+        weights = torch.stack([layer[0].float().mean(dim=0) for layer in layers])
+        visible = self.mask(inputs["classes"], inputs["near"], torch.float32)[0, 0] == 0
+        return weights.cpu().numpy(), visible.cpu().numpy()
+
+    def labels(self, ids: Sequence[int]) -> tuple[list[str], list[str]]:
+        """What tokens are called, and their kinds: words as the tokenizer writes them, else names and texts."""
+        v, graph = self.vocabulary, self.graph
+        names = {ENTITY: graph.entity_texts("name"), RELATION: graph.relation_texts(self.parameters_.inverse_text)}
+        first = {ENTITY: v.entity(0), RELATION: v.relation(0)}
+        kinds = v.kinds(np.asarray(ids)).tolist()
+        written = []
+        for token, kind in zip(ids, kinds, strict=True):
+            if kind == WORD:
+                written.append(self.tokenizer.convert_ids_to_tokens(token))
+            else:
+                written.append("<mask>" if kind == MASK else names[kind][token - first[kind]])
+        return written, [KINDS[kind] for kind in kinds]
 
     def _descriptions(self, entities: list[int]) -> list[list[int]]:
         self.units.entity_texts.prepare(entities)
@@ -374,9 +412,8 @@ class Method(_interface.LinkPredictor):
         unique, rows = distinct(sequences)
         vectors = [None] * len(unique)
         for batch in batches_by_length(unique, batch_size):
-            inputs = self._inputs([unique[row] for row in batch])
-            inputs = {name: value.to(self.bias.device) for name, value in inputs.items()}
-            for row, vector in zip(batch, encode(**inputs).cpu().numpy(), strict=True):
+            encoded = encode(**self._here([unique[row] for row in batch]))
+            for row, vector in zip(batch, encoded.cpu().numpy(), strict=True):
                 vectors[row] = vector
         self.train(training)
         return np.stack(vectors)[rows]
