@@ -112,6 +112,18 @@ def test_cached_gradients_are_those_of_the_whole_batch(name, ring_graph, encoder
 
 
 @pytest.mark.parametrize("name", ["lmke", "c_lmke"])
+def test_scores_are_made_without_dropout(name, ring_graph, encoder_folder):
+    method = build_method(name, {}, ring_graph, encoder_folder).train()
+    for module in method.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    triples = ring_graph.split("train")
+    np.testing.assert_array_equal(method.score_triples(triples, 8), method.score_triples(triples, 8))
+    losses = {method(**method.collate(triples, np.random.default_rng(0), 0, 1))["loss"].item() for _ in range(2)}
+    assert len(losses) == 2
+
+
+@pytest.mark.parametrize("name", ["lmke", "c_lmke"])
 def test_tokens_start_by_name_or_at_random(name, ring_graph, encoder_folder):
     tokenizer = load_tokenizer(encoder_folder)
     named, random = (
