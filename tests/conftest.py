@@ -7,8 +7,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from kglm.kg.graph import Graph
+
+# Machines are shared and noisy: how long an example takes tells nothing about the code.
+settings.register_profile("kglm", deadline=None)
+settings.load_profile("kglm")
 
 NAMES = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay", "kite", "lynx"]
 
