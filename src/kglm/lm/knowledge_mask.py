@@ -17,7 +17,7 @@ def knowledge_mask(
     classes: torch.Tensor,
     near: torch.Tensor,
     attention: str = "knowledge",
-    window: int = 4,
+    window: int = 2,
     language_model: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:

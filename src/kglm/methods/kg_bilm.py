@@ -49,7 +49,7 @@ class Parameters:
 
     attention: Literal["knowledge", "causal", "bidirectional"] = "knowledge"
     hops: int = 2  # h
-    window: int = 4  # δ
+    window: int = 2  # δ
     language_model_mode: bool = True  # all words and relations see each other
     entity_text: Literal["none", "name", "description", "name_and_description"] = "name_and_description"
     inverse_text: Literal["dataset", "prefix"] = "dataset"  # the dataset's own, or "inverse" before the relation's
@@ -65,7 +65,7 @@ class Parameters:
     entity_dropping: float = 0.2  # share of the entity tokens
     span_deletion: float = 0.1  # share of a text
     order_shuffling: bool = True
-    alignment_weight: float = 0.1  # of queries' and answers' pooled vectors
+    alignment_weight: float = 1.0  # of queries' and answers' pooled vectors
     pooling: Literal["mean", "max", "last"] = "mean"
     temperature: float = 0.07  # τ
     scoring: Literal["mask", "pooled"] = "mask"  # by the masked position, or by pooled descriptions
