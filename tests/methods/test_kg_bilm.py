@@ -496,11 +496,11 @@ def test_entities_are_encoded_in_pieces(kg_bilm, ring_graph, monkeypatch):
 
 @pytest.mark.parametrize(("family", "scoring"), [("gpt2", "mask"), ("llama", "pooled")])
 def test_the_losses_fall_and_answers_come_up(kg_bilm, ring_graph, family, scoring):
-    method = kg_bilm(family=family, scoring=scoring, alignment_weight=1.0, contrastive_batch_size=16)
-    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-2)
+    method = kg_bilm(family=family, scoring=scoring, contrastive_weight=0.0)
+    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=5e-3)
     triples = train_triples(ring_graph)
     losses = []
-    for step in range(30):
+    for step in range(40):
         parts = method(**batch(method, triples, step))
         optimizer.zero_grad()
         parts["loss"].backward()
