@@ -155,11 +155,10 @@ rule find_clusters:
         "<results>/logs/find_clusters/{run}.log",
     conda:
         "../../envs/kglm.yaml"
-    threads: threads("encode")
+    threads: threads("rank")
     resources:
-        gpu=gpus("encode"),
-        mem_mb=scaled("encode", "mem_mb"),
-        runtime=scaled("encode", "runtime"),
+        mem_mb=scaled("rank", "mem_mb"),
+        runtime=scaled("rank", "runtime"),
     params:
         code=run_code("clusters"),
     shell:
