@@ -9,7 +9,7 @@ import pytest
 from .conftest import Workflow
 
 OVERLAYS = ("workflow/scales/demo.yaml", "examples/own_graph/config.yaml", "overlay.yaml")
-LAMBDAS = {"kalm_umls_epochs-3", "kalm_umls_lambda-0", "kalm_umls_lambda-0.01", "kalm_umls_lambda-1"}
+LAMBDAS = {"kalm_umls_epochs-2", "kalm_umls_lambda-0", "kalm_umls_lambda-0.01", "kalm_umls_lambda-1"}
 KALM = {"kalm_umls", "kalm_geography"} | LAMBDAS
 ENDS = {"paper.tex", "paper.pdf", "summary.txt"}
 
