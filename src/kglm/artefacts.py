@@ -80,6 +80,21 @@ RANKS = pa.schema(
     ]
 )
 
+# The best candidates of some queries of test, known other answers left out: place 1 is the best. The first five columns
+# are those of RANKS.
+ANSWERS = pa.schema(
+    [
+        ("split", _TEXT),
+        ("direction", _TEXT),
+        ("head", pa.int32()),
+        ("relation", pa.int32()),
+        ("tail", pa.int32()),
+        ("place", pa.int32()),
+        ("entity", pa.int32()),
+        ("score", pa.float32()),
+    ]
+)
+
 # How plausible a method finds each labelled triple: the higher, the more so. Label as in TRIPLES.
 SCORES = pa.schema(
     [

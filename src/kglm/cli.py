@@ -27,6 +27,7 @@ STAGES = {
     "train": "kglm.training.stages:train",
     "embed": "kglm.training.stages:embed",
     "score": "kglm.training.stages:score",
+    "rank_by_model": "kglm.training.stages:rank_by_model",
     "join": "kglm.ranking.shards:join",
     "rank": "kglm.ranking.stages:rank",
     "evaluate": "kglm.ranking.stages:evaluate",

@@ -72,6 +72,14 @@ def training_options() -> dict[str, Option]:
 
 
 @cache
+def scores_candidates(method: str) -> bool:
+    """Whether a method's model itself scores the candidates, or its embeddings do (read from its source)."""
+    tree = ast.parse((PACKAGE / "methods" / f"{method}.py").read_text("utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Method"]
+    return any(ast.unparse(base).endswith("CandidateScorer") for node in classes for base in node.bases)
+
+
+@cache
 def _dataclass_fields(file: str, name: str) -> dict[str, Option]:
     """The fields of a dataclass, read from its source: importing it would import torch."""
     tree = ast.parse((PACKAGE / file).read_text("utf-8"))
@@ -130,8 +138,17 @@ def _layers(config: dict, name: str) -> list[dict]:
 
 
 def protocol(config: dict, name: str) -> str:
-    """How a run is ranked: filtered, or as some released code does it."""
-    return merge(*_layers(config, name)).get("protocol", "filtered")
+    """How a run is ranked: filtered, unless its keys or its method say otherwise."""
+    merged = merge(*_layers(config, name))
+    keys = {"reranking": "reranked", "candidates": "candidates"}
+    return merged.get("protocol") or next((value for key, value in keys.items() if key in merged), "filtered")
+
+
+def ranking_spec(config: dict, name: str) -> dict:
+    """How a run's queries are ranked; with the resolved run, where its model is needed for it."""
+    own = {key: config["runs"][name][key] for key in ("reranking", "candidates") if key in config["runs"][name]}
+    of = {"run": run_spec(config, name)} if scores_candidates(config["runs"][name]["method"]) else {}
+    return {"name": name, "protocol": protocol(config, name), "answers": config["answers"], **of, **own}
 
 
 def shards(config: dict, name: str) -> int:
@@ -158,7 +175,7 @@ def spec(config: dict, kind: str, name: str) -> dict:
     if kind in ANALYSES:
         return analysis_spec(config, kind, name)
     if kind == "ranking":
-        return {"name": name, "protocol": protocol(config, name)}
+        return ranking_spec(config, name)
     if kind == "evaluation":
         return {**run_spec(config, name), "evaluation": {**config["evaluation"], "protocol": protocol(config, name)}}
     if kind == "access":

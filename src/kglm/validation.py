@@ -74,6 +74,7 @@ def _problems(config: dict) -> Iterator[InputError]:
             if key in run and run[key] not in config[section]:
                 yield _unknown(run[key], config[section], _key("runs", name, key), f"{key}")
                 return
+        yield from _ranking_problems(config, name)
         variants = config["methods"][run["method"]].get("variants", {})
         if (variant := run.get("variant", DEFAULT_VARIANT)) not in {*variants, DEFAULT_VARIANT}:
             yield _unknown(variant, variants, _key("runs", name, "variant"), "variant")
@@ -92,6 +93,24 @@ def _weights_problems(config: dict, name: str) -> Iterator[InputError]:
             yield InputError(f"the run {run['weights']} has another {key}", where, f"give both the same {key}")
     if "weights" in run and "weights" in other:
         yield InputError(f"the run {run['weights']} trains nothing itself", where, f"name {other['weights']}")
+
+
+def _ranking_problems(config: dict, name: str) -> Iterator[InputError]:
+    """Graph re-ranking adds to the scores of embeddings; only a model that scores candidates orders another's anew."""
+    run, by_model = config["runs"][name], configuration.scores_candidates(config["runs"][name]["method"])
+    if "reranking" in run and by_model:
+        yield InputError("its method ranks without embeddings", _key("runs", name, "reranking"), "leave it out")
+    if "candidates" not in run:
+        return
+    where, other = _key("runs", name, "candidates"), run["candidates"]["run"]
+    if not by_model:
+        yield InputError("its method ranks all entities by embeddings", where, "leave it out")
+    elif other not in config["runs"]:
+        yield _unknown(other, config["runs"], where, "run")
+    elif configuration.scores_candidates(config["runs"][other]["method"]):
+        yield InputError(f"the run {other} has no embeddings", where, "name a run whose method has them")
+    elif config["runs"][other]["dataset"] != run["dataset"]:
+        yield InputError(f"the run {other} has another dataset", where, "name a run on the same one")
 
 
 def _method_problems(config: dict) -> Iterator[InputError]:

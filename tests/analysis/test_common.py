@@ -7,7 +7,6 @@ from scipy.stats import binomtest
 
 from kglm.analysis.common import (
     choose_options,
-    evenly_spaced,
     find_entity,
     find_relation,
     has_tensor,
@@ -17,6 +16,7 @@ from kglm.analysis.common import (
     wilson,
 )
 from kglm.errors import InputError
+from kglm.kg.graph import evenly_spaced
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -70,7 +70,11 @@ def test_equals_all_entities_with_the_others_left_out(seed, split, tmp_path_fact
     expected = others_left_out(graph, split, lambda h, r: table[h, r] @ entities.T)
     for source in (entities, path, open_embeddings(path)):
         check(rank_triples(graph, triples, lambda h, r: table[h, r], source, split), expected)
-    found = rank_triples_by(graph, triples, lambda h, r: lambda q, e: table[h[q], r[q]] @ entities[e].T, split, (4, 5))
+
+    def scorer_of(asked, candidates):
+        return lambda q, e: table[asked.heads[q], asked.relations[q]] @ entities[candidates[e]].T
+
+    found = rank_triples_by(graph, triples, scorer_of, split, (4, 5))
     check(found, expected)
     assert (found["candidates"] < len(graph.candidates(split)) + 1).all()
 

@@ -40,7 +40,8 @@ def paths(graph, vectors, tmp_path):
     save_file({"embeddings": entities}, folder / "entities.safetensors")
     tensors = {"heads": heads, "relations": relations, "embeddings": table[heads, relations]}
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "queries.safetensors")
-    return {"graph": tmp_path / "graph", "embeddings": folder, "out": tmp_path / "ranks.parquet"}
+    files = {"out": tmp_path / "ranks.parquet", "answers": tmp_path / "answers.parquet"}
+    return {"graph": tmp_path / "graph", "embeddings": folder, **files}
 
 
 def expected_frame(graph, vectors, layers, degree, split):

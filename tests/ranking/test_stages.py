@@ -46,7 +46,8 @@ def paths(graph, vectors, tmp_path):
     save_file({"embeddings": entities}, folder / "entities.safetensors")
     tensors = {"heads": heads, "relations": relations, "embeddings": table[heads, relations]}
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "queries.safetensors")
-    return {"graph": tmp_path / "graph", "embeddings": folder, "out": tmp_path / "run" / "ranks.parquet"}
+    files = {"out": tmp_path / "run" / "ranks.parquet", "answers": tmp_path / "run" / "answers.parquet"}
+    return {"graph": tmp_path / "graph", "embeddings": folder, **files}
 
 
 def expected_frame(graph, vectors):
@@ -88,8 +89,8 @@ def test_triples_rank_without_files_and_by_a_callable(graph, vectors, paths):
         asked.append((heads, relations))
         return table[heads, relations]
 
-    def scorer_of(heads, relations):
-        return lambda q, e: table[heads[q], relations[q]] @ entities[e].T
+    def scorer_of(asked, candidates):
+        return lambda q, e: table[asked.heads[q], asked.relations[q]] @ entities[e].T
 
     for other in (
         rank_triples(graph, triples, query_of, entities, "test"),

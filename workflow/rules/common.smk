@@ -19,6 +19,7 @@ FROM_SCRATCH = [model for model, entry in MODELS.items() if entry["source"] == "
 READY_MADE = [model for model in MODELS if model not in FROM_SCRATCH]
 TRAINED = [run for run in config["runs"] if configuration.weights_of(config, run) == run]
 SHARDED = [run for run in config["runs"] if configuration.shards(config, run) > 1]
+SCORED = [run for run, entry in config["runs"].items() if configuration.scores_candidates(entry["method"])]
 TABLES = configuration.built(config, "tables")
 FIGURES = configuration.built(config, "figures")
 
@@ -99,6 +100,17 @@ def run_shards(file):
         f"<results>/runs/{wildcards.run}/shards/{shard}/{file}"
         for shard in range(1, 1 + configuration.shards(config, wildcards.run))
     ]
+
+
+def proposing_run(wildcards):
+    """The embeddings and ranks of the run whose best candidates a run orders anew, if there is one."""
+    if "candidates" not in config["runs"][wildcards.run]:
+        return {}
+    folder = f"<results>/runs/{config['runs'][wildcards.run]['candidates']['run']}"
+    embeddings = [
+        f"{folder}/embeddings/{name}.safetensors" for name in ("entities", "queries", "interaction")
+    ]
+    return {"proposed": f"{folder}/ranks.parquet", "proposed_embeddings": embeddings}
 
 
 def scratch_graph(wildcards):

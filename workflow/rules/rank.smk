@@ -1,4 +1,5 @@
 # embeddings, graph -> runs/<run>/ranks.parquet (one row a query) -> metrics.json (group-bys over ranks)
+#                      runs/<run>/answers.parquet (the best answers to some queries)
 # scores of labelled triples -> runs/<run>/classification.json
 
 
@@ -10,7 +11,8 @@ rule rank_queries:
         query_embeddings="<results>/runs/{run}/embeddings/queries.safetensors",
         interaction="<results>/runs/{run}/embeddings/interaction.safetensors",
     output:
-        "<results>/runs/{run}/ranks.parquet",
+        ranks="<results>/runs/{run}/ranks.parquet",
+        answers="<results>/runs/{run}/answers.parquet",
     log:
         "<results>/logs/rank_queries/{run}.log",
     benchmark:
@@ -25,7 +27,45 @@ rule rank_queries:
         code=run_code("rank"),
     shell:
         "kglm rank --spec {input.spec} --graph $(dirname {input.entities}) "
-        "--embeddings $(dirname {input.entity_embeddings}) --out {output} > {log} 2>&1"
+        "--embeddings $(dirname {input.entity_embeddings}) --out {output.ranks} --answers {output.answers} > {log} 2>&1"
+
+
+# Where no embeddings say what a candidate is worth.
+rule rank_by_model:
+    input:
+        unpack(run_graph),
+        unpack(proposing_run),
+        spec="<results>/specs/ranking/{run}.json",
+        model=run_model,
+        weights=run_weights,
+    output:
+        ranks="<results>/runs/{run}/ranks.parquet",
+        answers="<results>/runs/{run}/answers.parquet",
+    log:
+        "<results>/logs/rank_by_model/{run}.log",
+    benchmark:
+        "<results>/benchmarks/rank_by_model/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(SCORED),
+    conda:
+        "../../envs/kglm.yaml"
+    threads: threads("encode")
+    resources:
+        gpu=gpus("encode"),
+        mem_mb=scaled("encode", "mem_mb"),
+        runtime=scaled("encode", "runtime"),
+    params:
+        code=run_code("rank_by_model"),
+        model=model_option,
+        proposed=lambda wildcards, input: (
+            f"--proposed {os.path.dirname(input.proposed)}" if "proposed" in input.keys() else ""
+        ),
+    shell:
+        "HF_HUB_OFFLINE=1 kglm rank_by_model --spec {input.spec} --graph $(dirname {input.entities}) {params.model} "
+        "--weights {input.weights} {params.proposed} --out {output.ranks} --answers {output.answers} > {log} 2>&1"
+
+
+ruleorder: rank_by_model > rank_queries
 
 
 rule evaluate_ranks:

@@ -6,7 +6,6 @@ import numpy as np
 
 from kglm.analysis.common import (
     choose_options,
-    evenly_spaced,
     has_tensor,
     identity,
     read_passages,
@@ -16,7 +15,7 @@ from kglm.analysis.geometry import alignment, sentence_anisotropy, theorem2, uni
 from kglm.analysis.loading import load_pair
 from kglm.errors import InputError
 from kglm.files import write_json
-from kglm.kg.graph import SPLITS, Graph
+from kglm.kg.graph import SPLITS, Graph, evenly_spaced
 
 DEFAULTS = {
     "sentences": 1000,  # at most so many of the corpus' test passages, evenly spaced

@@ -45,13 +45,6 @@ def read_passages(corpus: Path) -> list[str]:
     return passages
 
 
-def evenly_spaced(count: int, limit: int | None) -> np.ndarray:
-    """At most `limit` of the numbers 0 … count - 1, evenly spaced from first to last, ascending."""
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.linspace(0, count - 1, limit).round().astype(np.int64)
-
-
 def wilson(successes: int, trials: int, z: float = 1.959963984540054) -> list[float]:
     """Wilson's score interval of a proportion, 95 % unless `z` says otherwise (Wilson, 1927)."""
     if trials == 0:

@@ -138,3 +138,10 @@ class Graph:
         indptr = np.concatenate([[0], np.cumsum(length)])
         flat = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - start, length)
         return indptr, tails[flat]
+
+
+def evenly_spaced(count: int, limit: int | None) -> np.ndarray:
+    """At most `limit` (None or 0: all) of the numbers 0 … count - 1, evenly spaced from first to last, ascending."""
+    if not limit or limit >= count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, limit).round().astype(np.int64)

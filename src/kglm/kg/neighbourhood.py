@@ -63,6 +63,10 @@ class Neighbourhood:
         parts = [self._near_by_products(numbers[at : at + group]) for at in range(0, len(numbers), group)]
         return np.concatenate([np.zeros((0, *numbers.shape[1:], numbers.shape[1]), bool), *parts])
 
+    def around(self, entities: np.ndarray) -> sparse.csr_matrix:
+        """Entity numbers (n,) -> bool (n, E): what lies within `hops` of each, itself included."""
+        return _walks(self.steps, entities, self.hops)
+
     def _distinct_at_once(self) -> int:
         return _DISTINCT if self.hops <= 2 else min(_DISTINCT, _FILLED // self.steps.shape[0])
 

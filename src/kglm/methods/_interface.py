@@ -2,6 +2,7 @@
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
@@ -15,6 +16,7 @@ from kglm.kg.graph import Graph
 from kglm.ranking.matching import MatchingMLP, pair_scores
 
 WEIGHTS = "method.safetensors"
+REQUEUE = 75  # EX_TEMPFAIL: saved, not finished; start the same command again
 FOREIGN = "holds the weights of another model or of other parameters"
 
 
@@ -43,6 +45,15 @@ class Method(torch.nn.Module, ABC):
     @abstractmethod
     def score_triples(self, triples: np.ndarray, batch_size: int) -> np.ndarray:
         """Triples (n, 3) as float32 (n,): the higher, the more plausible."""
+
+    def fit(self, options: Any, seed: int, checkpoints: Path, validate: Callable[[], dict[str, float]]) -> dict | None:
+        """Train by a library's own loop: its history {"log": rows, "best": None or where}; None: by ours.
+
+        options: `kglm.training.options.Training`. As ours does, such a loop resumes from `checkpoints`, writes the
+        weights <checkpoints>/best (or <checkpoints>/last, if never validated), and leaves with the status `REQUEUE`
+        after SIGTERM or SIGUSR1.
+        """
+        return None
 
     def language_model(self) -> list[torch.nn.Module]:
         """What is trained at the option `learning_rate`, all else at `other_learning_rate`; none: no difference."""
@@ -93,6 +104,21 @@ class LinkPredictor(Method):
             return np.einsum("nd,nd->n", q, k)
         degrees = self.graph.degrees
         return pair_scores(interaction, q, k, degrees[triples[:, 0]], degrees[triples[:, 2]])
+
+
+class CandidateScorer(Method):
+    """A method whose score is no function of one vector for the query and one for the entity."""
+
+    criterion = "MRR"
+
+    @abstractmethod
+    def score_candidates(
+        self, heads: np.ndarray, relations: np.ndarray, candidates: np.ndarray, batch_size: int
+    ) -> np.ndarray:
+        """Scores of each of the entities `candidates` (m,) as the answer of each query (h, r, ?): float32 (n, m).
+
+        r counts inverse relations behind the others. batch_size: triples that the model sees at once.
+        """
 
 
 class TripleClassifier(Method):

@@ -27,22 +27,49 @@ def filtered_ranks_by(
     `filtered_ranks`. InputError for NaN, scores of another shape, targets or indices out of range.
     """
     targets = checked_targets(targets, entity_count)
-    queries, entities = filtered_pairs(known, targets, entity_count)
-    pointers = np.searchsorted(queries, np.arange(len(targets) + 1))
+    filtered = filtered_pairs(known, targets, entity_count)
     greater, not_less = (np.zeros(len(targets), np.int64) for _ in range(2))
-    for rows, scores in _strips(score, len(targets), entity_count, tile):
+    for rows, scores in _strips(score, len(targets), entity_count, filtered, tile):
         target_scores = np.take_along_axis(scores, targets[rows, None], axis=1)
-        filtered = slice(pointers[rows.start], pointers[rows.stop])
-        scores[queries[filtered] - rows.start, entities[filtered]] = np.nan  # neither > nor >= to anything
-        greater[rows] = np.count_nonzero(scores > target_scores, axis=1)
+        greater[rows] = np.count_nonzero(scores > target_scores, axis=1)  # NaN is neither > nor >= to anything
         not_less[rows] = np.count_nonzero(scores >= target_scores, axis=1)
-    return ranks_of(greater, not_less, candidate_counts(queries, len(targets), entity_count))
+    return ranks_of(greater, not_less, candidate_counts(filtered[0], len(targets), entity_count))
+
+
+def best_by(
+    score: Scorer,
+    entity_count: int,
+    targets: np.ndarray,
+    known: tuple[np.ndarray, np.ndarray],
+    count: int,
+    tile: tuple[int, int] = (64, 4096),
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` best candidates of each query, best first: entities int64 and scores float32, both (n, count).
+
+    Arguments as of `filtered_ranks_by`; equal scores stand by entity. Where a query has fewer candidates, -1 and NaN
+    fill its row.
+    """
+    targets = checked_targets(targets, entity_count)
+    filtered = filtered_pairs(known, targets, entity_count)
+    best, values = np.full((len(targets), count), -1), np.full((len(targets), count), np.nan, np.float32)
+    for rows, scores in _strips(score, len(targets), entity_count, filtered, tile):
+        first = np.argsort(-scores, axis=1, kind="stable")[:, :count]  # NaN comes last
+        values[rows, : first.shape[1]] = np.take_along_axis(scores, first, axis=1)
+        best[rows, : first.shape[1]] = first
+    best[np.isnan(values)] = -1
+    return best, values
 
 
 def _strips(
-    score: Scorer, query_count: int, entity_count: int, tile: tuple[int, int]
+    score: Scorer,
+    query_count: int,
+    entity_count: int,
+    filtered: tuple[np.ndarray, np.ndarray],
+    tile: tuple[int, int],
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Scores of some queries with all entities, float32, the targets' own among them."""
+    """Scores of some queries with all entities, float32; NaN where the pair is a filtered one."""
+    queries, entities = filtered
+    pointers = np.searchsorted(queries, np.arange(query_count + 1))
     height = min(tile[0], max(1, _STRIP_BYTES // (4 * max(entity_count, 1))))
     for start in range(0, query_count, height):
         rows = slice(start, min(start + height, query_count))
@@ -50,6 +77,8 @@ def _strips(
         for first in range(0, entity_count, tile[1]):
             columns = slice(first, min(first + tile[1], entity_count))
             scores[:, columns] = _scored(score, rows, columns)
+        pairs = slice(pointers[rows.start], pointers[rows.stop])
+        scores[queries[pairs] - rows.start, entities[pairs]] = np.nan
         yield rows, scores
 
 

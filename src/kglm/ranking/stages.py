@@ -1,5 +1,7 @@
 """The stages `rank` and `evaluate`."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,41 +9,61 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from kglm.artefacts import RANKS, read_parquet, write_parquet
+from kglm.artefacts import ANSWERS, RANKS, read_parquet, write_parquet
 from kglm.errors import InputError
 from kglm.files import write_json
-from kglm.kg.graph import Graph
-from kglm.ranking.embedding_file import open_embeddings
+from kglm.kg.graph import Graph, evenly_spaced
+from kglm.ranking.embedding_file import EmbeddingFile, open_embeddings
 from kglm.ranking.inner_product import filtered_ranks
 from kglm.ranking.matching import MatchingMLP, read_interaction
 from kglm.ranking.metrics import EVALUATION_VERSION, evaluate_ranks
 from kglm.ranking.released import released_ranks
-from kglm.ranking.triples import rank_triples
+from kglm.ranking.reranking import reranked
+from kglm.ranking.triples import ScorerOf, best_answers, embedding_scorer, rank_triples, rank_triples_by
 
 EVALUATION = {"resamples": 1000, "confidence": 0.95, "seed": 0, "protocol": "filtered"}
-PROTOCOLS = {"filtered": filtered_ranks, "released": released_ranks, "leaked": filtered_ranks}
+# How ranks are made; all but the first are told wherever they appear.
+PROTOCOLS = ("filtered", "released", "leaked", "reranked", "candidates")
+BEST = 10  # answers that are kept of a query
+SPLITS = ("valid", "test")
 
 
-def rank(spec: dict, graph: Path, embeddings: Path, out: Path) -> None:
-    """Ranks of valid and test in both directions, from a run's embeddings and how they meet.
+def rank(spec: dict, graph: Path, embeddings: Path, out: Path, answers: Path) -> None:
+    """Ranks of valid and test in both directions, and the best answers, from embeddings and how they meet.
 
-    spec["protocol"] is filtered (the default), or, for comparison only, released (KaLM's own evaluation) or leaked
-    (C-LMKE's withdrawn one). Without the file interaction.safetensors the score is the inner product.
+    spec["protocol"] is filtered (the default), reranked (with the options spec["reranking"]), or, for comparison only,
+    released (KaLM's own evaluation) or leaked (C-LMKE's withdrawn one). Without the file interaction.safetensors the
+    score is the inner product. spec["answers"]: of how many triples of test the best answers are kept.
     """
     knowledge = Graph.read(graph)
-    entities = open_embeddings(Path(embeddings) / "entities.safetensors")
-    interaction = _interaction(Path(embeddings) / "interaction.safetensors")
-    ranks_of = PROTOCOLS[_protocol(spec, interaction)]
-    query_of = _Queries(Path(embeddings) / "queries.safetensors", knowledge)
-    splits = {name: knowledge.split(name) for name in ("valid", "test")}
-    frames = [
-        rank_triples(knowledge, triples, query_of, entities, name, ranks_of, interaction)
-        for name, triples in splits.items()
-        if len(triples)
-    ]
+    embedded = _embedded(knowledge, Path(embeddings))
+    protocol = _protocol(spec, embedded[2])
+    scorer_of = embedding_scorer(knowledge, *embedded)
+    if protocol == "reranked":
+        scorer_of = reranked(knowledge, scorer_of, **spec["reranking"])
+        ranks_of = partial(rank_triples_by, scorer_of=scorer_of)
+    else:
+        query_of, entities, interaction = embedded
+        by = released_ranks if protocol == "released" else filtered_ranks
+        ranks_of = partial(rank_triples, query_of=query_of, entities=entities, ranks_of=by, interaction=interaction)
+    write_ranks(knowledge, lambda triples, split: ranks_of(knowledge, triples, split=split), graph, out)
+    triples = browsed(knowledge, spec.get("answers", 0))
+    write_parquet(best_answers(knowledge, triples, scorer_of, "test", BEST), answers, ANSWERS)
+
+
+def write_ranks(knowledge: Graph, ranks_of: Callable[[np.ndarray, str], pd.DataFrame], graph: Path, out: Path) -> None:
+    """The ranks of valid and test by ranks_of(triples, split); InputError where the graph has neither."""
+    splits = {name: knowledge.split(name) for name in SPLITS}
+    frames = [ranks_of(triples, name) for name, triples in splits.items() if len(triples)]
     if not frames:
         raise InputError("has neither a valid nor a test triple", graph, "give the dataset a test split")
     write_parquet(pd.concat(frames, ignore_index=True), out, RANKS)
+
+
+def browsed(knowledge: Graph, count: int) -> np.ndarray:
+    """The `count` triples of test, evenly spaced, whose best answers are kept."""
+    triples = knowledge.split("test")
+    return triples[evenly_spaced(len(triples), count)] if count else triples[:0]
 
 
 def evaluate(spec: dict, graph: Path, ranks: Path, out: Path) -> None:
@@ -66,19 +88,32 @@ def evaluation_options(spec: dict) -> dict:
     return options
 
 
-def _interaction(path: Path) -> MatchingMLP | None:
-    return read_interaction(path) if path.exists() else None
+def embeddings_scorer(knowledge: Graph, embeddings: Path) -> ScorerOf:
+    """The scores that a run's embeddings give."""
+    return embedding_scorer(knowledge, *_embedded(knowledge, embeddings))
+
+
+def _embedded(knowledge: Graph, embeddings: Path) -> "tuple[_Queries, np.ndarray | EmbeddingFile, MatchingMLP | None]":
+    interaction = embeddings / "interaction.safetensors"
+    return (
+        _Queries(embeddings / "queries.safetensors", knowledge),
+        open_embeddings(embeddings / "entities.safetensors"),
+        read_interaction(interaction) if interaction.exists() else None,
+    )
 
 
 def _protocol(spec: dict, interaction: MatchingMLP | None) -> str:
     """The protocol of a run; InputError where it does not say that the interaction leaks, or says so wrongly."""
     protocol = spec.get("protocol", "filtered")
-    if protocol not in PROTOCOLS:
-        raise InputError(f"unknown protocol {protocol!r}", "ranking", f"choose one of {', '.join(PROTOCOLS)}")
+    if protocol not in PROTOCOLS[:-1]:
+        raise InputError(f"unknown protocol {protocol!r}", "ranking", f"choose one of {', '.join(PROTOCOLS[:-1])}")
     degree = interaction and interaction.degree
     if (degree == "leaked") != (protocol == "leaked"):
         what = f"protocol {protocol!r}, but the interaction of queries and entities has degree {degree!r}"
         raise InputError(what, "ranking", "set `protocol: leaked` where the degree is leaked, and nowhere else")
+    if (protocol == "reranked") != ("reranking" in spec):
+        what = f"protocol {protocol!r} and {'no ' * ('reranking' not in spec)}options of reranking do not go together"
+        raise InputError(what, "ranking", "give the run `reranking: {hops: …, bonus: …}`")
     if protocol == "released" and interaction is not None:
         raise InputError("protocol 'released' knows inner products alone", "ranking", "take `protocol: filtered`")
     return protocol

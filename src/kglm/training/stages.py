@@ -1,28 +1,31 @@
-"""The stages `train`, `embed` and `score`."""
+"""The stages `train`, `embed`, `score` and `rank_by_model`: those that need a method's model."""
 
 import json
 import os
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from kglm.artefacts import SCORES, write_parquet
+from kglm.artefacts import ANSWERS, RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
 from kglm.files import atomic_directory, atomic_file, write_json
 from kglm.kg.graph import Graph
-from kglm.methods._interface import LinkPredictor, Method, build_method
+from kglm.methods._interface import REQUEUE, CandidateScorer, LinkPredictor, Method, build_method
 from kglm.ranking.matching import write_interaction
+from kglm.ranking.proposals import proposals, rank_proposals
+from kglm.ranking.stages import BEST, browsed, embeddings_scorer, write_ranks
+from kglm.ranking.triples import answers_of, best_answers, rank_triples_by
 from kglm.training.options import Training
 from kglm.training.provenance import environment
 from kglm.training.schedule import Schedule
+from kglm.training.scorer import candidate_scorer
 from kglm.training.validation import validator
-
-REQUEUE = 75  # EX_TEMPFAIL: saved, not finished; start the same command again
 
 
 def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: Path) -> None:
@@ -62,6 +65,9 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
 
     from kglm.training.trainer import MethodTrainer, last_checkpoint
 
+    history = method.fit(options, spec["seed"], checkpoints, validator(method, graph, options))
+    if history is not None:
+        return history
     parts = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size % parts:
         raise InputError(f"batch_size {options.batch_size} cannot be shared by {parts} processes", spec["name"])
@@ -136,6 +142,46 @@ def score(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path)
         scores = method.score_triples(triples, size) if len(triples) else np.empty(0, np.float32)
         frames.append(pd.DataFrame(columns | {"score": scores}))
     write_parquet(pd.concat(frames, ignore_index=True), out, SCORES)
+
+
+def rank_by_model(
+    spec: dict,
+    graph: Path,
+    model: Path | None,
+    weights: Path,
+    out: Path,
+    answers: Path,
+    proposed: Path | None = None,
+) -> None:
+    """Ranks of valid and test in both directions, and the best answers, where the model scores candidates itself.
+
+    spec: "run", and "answers" as of the stage `rank`. With spec["candidates"], its "top" candidates by another run
+    are ordered anew; `proposed` is that run's folder, with its embeddings and ranks.
+    """
+    method, knowledge = _loaded(spec["run"], graph, model, weights)
+    if not isinstance(method, CandidateScorer):
+        raise InputError("ranks by embeddings", f"method {spec['run']['method']}", "run the stages embed and rank")
+    size, shown = Training.of(spec["run"]["training"]).encoding_batch_size, browsed(knowledge, spec.get("answers", 0))
+    if "candidates" in spec:
+        of = partial(_proposals, method, knowledge, size, Path(proposed), spec["candidates"]["top"])
+        before = read_parquet(Path(proposed) / "ranks.parquet", RANKS)
+        write_ranks(
+            knowledge,
+            lambda triples, split: rank_proposals(knowledge, triples, split, *of(triples, split), before),
+            graph,
+            out,
+        )
+        best = answers_of(shown, "test", *(part[:, :BEST] for part in of(shown, "test")))
+    else:
+        scorer_of = candidate_scorer(method, size)
+        write_ranks(knowledge, lambda triples, split: rank_triples_by(knowledge, triples, scorer_of, split), graph, out)
+        best = best_answers(knowledge, shown, scorer_of, "test", BEST)
+    write_parquet(best, answers, ANSWERS)
+
+
+def _proposals(method: CandidateScorer, graph: Graph, size: int, proposed: Path, count: int, triples, split) -> tuple:
+    proposed_by = embeddings_scorer(graph, proposed / "embeddings")
+    return proposals(graph, triples, split, proposed_by, count, lambda rows: method.score_triples(rows, size))
 
 
 def _loaded(spec: dict, graph: Path, model: Path | None, weights: Path) -> tuple[Method, Graph]:
