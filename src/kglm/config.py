@@ -16,11 +16,11 @@ import yaml
 from kglm.cli import STAGES
 from kglm.errors import InputError
 from kglm.paper.inputs import figure_inputs, table_inputs
+from kglm.paper.results import NO_MODEL
 
 PACKAGE = Path(__file__).parent
 DEFAULT_VARIANT = "as_described"
 ANALYSES = ("anisotropy", "similarity", "perplexity", "mmlu", "kgqa", "clusters", "attention", "cost")
-NO_MODEL = "none"  # the base model of a run that has none
 
 
 class Option(NamedTuple):

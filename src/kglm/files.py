@@ -94,3 +94,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def run_identity(run: dict) -> dict:
+    """What every result of a run says of it: its name, method, dataset, base model and seed."""
+    return {"run": run["name"]} | {key: run[key] for key in ("method", "dataset", "model", "seed")}

@@ -162,7 +162,7 @@ rule find_clusters:
     params:
         code=run_code("clusters"),
     shell:
-        "HF_HUB_OFFLINE=1 kglm clusters --spec {input.spec} --graph $(dirname {input.entities}) "
+        "kglm clusters --spec {input.spec} --graph $(dirname {input.entities}) "
         "--embeddings $(dirname {input.embeddings}) --out {output.points} > {log} 2>&1"
 
 

@@ -26,12 +26,11 @@ def attention(spec: dict, graph: Path, model: Path, weights: Path, out: Path) ->
 
     from kglm.methods._interface import build_method
 
-    options, run = choose_options(spec, DEFAULTS), spec["run"]
-    if run["method"] != "kg_bilm":
-        raise InputError(f"{run['method']} has no knowledge mask", spec["name"], "choose a run of kg_bilm")
-    knowledge = Graph.read(graph)
+    options, run, knowledge = choose_options(spec, DEFAULTS), spec["run"], Graph.read(graph)
     head, relation = choose_query(knowledge, options["head"], options["relation"], spec["name"])
     method = build_method(run["method"], run["parameters"], knowledge, model)
+    if not hasattr(method, "attention_weights"):
+        raise InputError(f"{run['method']} has no knowledge mask", spec["name"], "choose a run of kg_bilm")
     method.load(weights)
     method.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     layers, visible = method.attention_weights(head, relation)

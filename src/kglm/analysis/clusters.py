@@ -78,12 +78,11 @@ def _communities(graph: Graph, seed: int) -> np.ndarray:
     import networkx
 
     groups, neighbours = np.full(graph.entity_count, -1), adjacency(graph)
-    degrees = np.bincount(graph.split("train")[:, [0, 2]].reshape(-1), minlength=graph.entity_count)
     network = networkx.from_scipy_sparse_array(neighbours.astype(np.int8))
     for community in networkx.community.louvain_communities(network, seed=seed):
         members = np.sort(np.fromiter(community, np.int64))
         if len(members) > 1:
-            groups[members] = members[degrees[members].argmax()]
+            groups[members] = members[graph.degrees[members].argmax()]
     return groups
 
 

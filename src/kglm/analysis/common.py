@@ -8,6 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from kglm.errors import InputError
+from kglm.files import run_identity
 from kglm.kg.graph import Graph
 
 
@@ -24,9 +25,8 @@ def choose_options(spec: dict, defaults: dict) -> dict:
 
 
 def identity(spec: dict) -> dict:
-    """The five fields by which every result of a run names it."""
-    run = spec["run"]
-    return {"run": run["name"]} | {key: run[key] for key in ("method", "dataset", "model", "seed")}
+    """What every result of an analysis says of its run."""
+    return run_identity(spec["run"])
 
 
 def read_passages(corpus: Path) -> list[str]:

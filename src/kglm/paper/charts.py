@@ -16,6 +16,7 @@ from kglm.paper.reported import reported
 from kglm.paper.results import models, run_json
 
 PAGE_WIDTH = 6.5  # inches, of paper.tex
+MARKERS = "os^DvPX"  # of a chart's series, one after another
 
 
 def similarity(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:

@@ -7,12 +7,11 @@ from matplotlib.figure import Figure
 
 from kglm.errors import InputError
 from kglm.files import read_json
-from kglm.paper.charts import PAGE_WIDTH, facts_of, not_run
+from kglm.paper.charts import MARKERS, PAGE_WIDTH, facts_of, not_run
 from kglm.paper.inputs import find, statistics_file
 from kglm.paper.results import run_json
 
 _GROUP = "either_degree/"
-_MARKERS = "os^DvPX"
 _MEANING = (
     "Groups: entities with a degree from the number given to below the next, degrees being counted in train; a triple "
     "is relevant to the groups of both its entities"
@@ -115,7 +114,7 @@ def _line(axis: Axes, names: list[str], found: dict, metric: str, label: str, nu
             [max(0.0, value - low) for value, (low, _) in zip(values, bounds, strict=True)],
             [max(0.0, high - value) for value, (_, high) in zip(values, bounds, strict=True)],
         ],
-        marker=_MARKERS[number % len(_MARKERS)],
+        marker=MARKERS[number % len(MARKERS)],
         color=f"C{number % 7}",
         elinewidth=0.7,
         capsize=1.5,

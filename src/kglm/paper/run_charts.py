@@ -12,11 +12,10 @@ from safetensors.numpy import load_file
 
 from kglm.errors import InputError
 from kglm.files import read_json
-from kglm.paper.charts import PAGE_WIDTH, facts_of, not_run
+from kglm.paper.charts import MARKERS, PAGE_WIDTH, facts_of, not_run
 from kglm.paper.inputs import find, run_file, run_spec_file
 from kglm.paper.results import run_json
 
-_MARKERS = "os^DvPX"
 # Those of kglm.mplstyle and the eighth of Okabe and Ito's; all other groups are grey.
 _COLOURS = [*(f"C{place}" for place in range(7)), "#F0E442"]
 _GREY = "0.82"
@@ -36,7 +35,7 @@ def curves(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
         ran.append(_run_spec(inputs, series["run"]))
         axis.plot(
             *zip(*points, strict=True),
-            marker=_MARKERS[column % len(_MARKERS)],
+            marker=MARKERS[column % len(MARKERS)],
             color=_COLOURS[column % len(_COLOURS)],
             linestyle="-" if column < len(_COLOURS) else "--",
             label=series["label"],
@@ -78,12 +77,12 @@ def clusters(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
     """Entities placed by t-SNE, one panel a run, beside what a run attends to (KG-BiLM's Figure 3)."""
     count = len(spec["panels"])
     figure.set_size_inches(PAGE_WIDTH, 2.2 * count + 0.9)
-    grid = figure.add_gridspec(count, 2, width_ratios=[1.0, 1.45])
+    places, right = figure.subfigures(1, 2, width_ratios=[1.0, 1.45])  # each is laid out by itself
     results = {panel["run"]: run_json(inputs, panel["run"], "clusters.json") for panel in spec["panels"]}
     colours = _group_colours([result for result in results.values() if result])
     for place, panel in enumerate(spec["panels"]):
-        _scatter(figure.add_subplot(grid[place, 0]), panel, f"({chr(97 + place)})", results, colours, inputs)
-    axis = figure.add_subplot(grid[:, 1])
+        _scatter(places.add_subplot(count, 1, place + 1), panel, f"({chr(97 + place)})", results, colours, inputs)
+    axis = right.add_subplot()
     attention = run_json(inputs, spec["attention"]["run"], "attention.json")
     handles = [Patch(color=colour, label=name) for name, colour in colours.items() if colour != _GREY]
     handles += [Patch(color=_GREY, label=_OTHER)] if _GREY in colours.values() else []

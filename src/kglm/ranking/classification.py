@@ -12,7 +12,7 @@ import pandas as pd
 
 from kglm.artefacts import SCORES, read_parquet
 from kglm.errors import InputError
-from kglm.files import write_json
+from kglm.files import run_identity, write_json
 from kglm.ranking.stages import evaluation_options
 
 
@@ -34,8 +34,7 @@ def classify(spec: dict, scores: Path, out: Path) -> None:
     results = {"global": _accuracies(valid, test, {}, one, options) | {"threshold": one}}
     by_number = {str(relation): threshold for relation, threshold in each.items()}
     results["relation"] = _accuracies(valid, test, each, one, options) | {"threshold": by_number}
-    run = {"run": spec["name"]} | {key: spec[key] for key in ("method", "dataset", "model", "seed")}
-    write_json(run | {"thresholds": results}, out)
+    write_json(run_identity(spec) | {"thresholds": results}, out)
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

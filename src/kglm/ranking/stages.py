@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from kglm.artefacts import ANSWERS, RANKS, read_parquet, write_parquet
 from kglm.errors import InputError
-from kglm.files import write_json
+from kglm.files import run_identity, write_json
 from kglm.kg.graph import Graph, evenly_spaced
 from kglm.ranking.embedding_file import EmbeddingFile, open_embeddings
 from kglm.ranking.inner_product import filtered_ranks
@@ -73,9 +73,8 @@ def evaluate(spec: dict, graph: Path, ranks: Path, out: Path) -> None:
     knowledge = Graph.read(graph)
     _check_numbers(frame, knowledge, ranks)
     metrics = evaluate_ranks(frame, knowledge, options["resamples"], options["confidence"], options["seed"])
-    run = {"run": spec["name"]} | {key: spec[key] for key in ("method", "dataset", "model", "seed")}
     how = {"evaluation_version": EVALUATION_VERSION, "protocol": options["protocol"]}
-    write_json(run | how | {"metrics": metrics}, out)
+    write_json(run_identity(spec) | how | {"metrics": metrics}, out)
 
 
 def evaluation_options(spec: dict) -> dict:

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from kglm.artefacts import ANSWERS, RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
-from kglm.files import atomic_directory, atomic_file, write_json
+from kglm.files import atomic_directory, atomic_file, run_identity, write_json
 from kglm.kg.graph import Graph
 from kglm.methods._interface import REQUEUE, CandidateScorer, LinkPredictor, Method, build_method
 from kglm.ranking.matching import write_interaction
@@ -53,10 +53,9 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
             shutil.copytree(Path(checkpoints) / "epochs", directory, dirs_exist_ok=True)
     with atomic_file(out / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in history["log"]), "utf-8")
-    record = {"run": spec["name"], **{key: spec[key] for key in ("method", "dataset", "model", "seed")}}
     parameters = sum(tensor.numel() for tensor in method.trainable().values())
     trained = {"best": history["best"], "trained_parameters": parameters}
-    write_json({**record, "spec": spec, **trained, **environment(started)}, out / "run.json")
+    write_json({**run_identity(spec), "spec": spec, **trained, **environment(started)}, out / "run.json")
 
 
 def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoints: Path) -> dict:
