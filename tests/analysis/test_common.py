@@ -33,6 +33,7 @@ def test_a_proportion_of_nothing_is_unknown():
 def test_evenly_spaced_numbers_are_distinct_and_reach_both_ends(count, limit):
     rows = evenly_spaced(count, limit)
     assert len(rows) == min(count, limit)
+    assert len(evenly_spaced(count, 0)) == len(evenly_spaced(count, None)) == count
     assert (np.diff(rows) >= 1).all()
     assert rows[0] == 0
     assert limit == 1 or rows[-1] == count - 1

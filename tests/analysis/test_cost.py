@@ -83,22 +83,6 @@ def test_a_reader_of_triples_encodes_every_negative_and_every_candidate(reader, 
         assert np.isfinite(result[part]["exponent"]["seconds"])
 
 
-@pytest.fixture(scope="module")
-def encoder_folder(model_folder, tmp_path_factory):
-    """The tokenizer of `model_folder` with BERT's special tokens, and a BERT of one layer with random weights."""
-    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
-
-    folder = tmp_path_factory.mktemp("encoder")
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "mask", "pad")}
-    tokenizer.add_special_tokens(special)
-    tokenizer.save_pretrained(folder)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **size)
-    BertForMaskedLM(config).save_pretrained(folder)
-    return folder
-
-
 def test_lmke_encodes_a_triple_and_its_negatives_and_c_lmke_each_end_once(ring_folder, encoder_folder, tmp_path):
     """LMKE, Table 1: O(N_train N_neg) and O(|E| N_eval) beside O(N_train) and O(N_eval + |E|)."""
     for name in ("lmke", "c_lmke"):

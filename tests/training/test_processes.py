@@ -7,27 +7,12 @@ import sys
 
 import pytest
 
-SPEC = {
-    "name": "kalm_ring",
-    "method": "kalm",
-    "dataset": "ring",
-    "model": "tiny",
-    "seed": 3,
-    "parameters": {"maximum_language_model_length": 64, "language_model_batch_size": 2, "lora_dropout": 0.0},
-    "training": {
-        "epochs": 2,
-        "batch_size": 10,
-        "learning_rate": 1.0e-3,
-        "precision": "fp32",
-        "save_every_steps": 2,
-        "log_every_steps": 1,
-    },
-}
+from .runs import kalm_ring
 
 
 def log(folder, ring_folder, model_folder, processes: int) -> tuple[list[dict], dict]:
     spec = folder / "spec.json"
-    spec.write_text(json.dumps(SPEC))
+    spec.write_text(json.dumps(kalm_ring(0.0, log_every_steps=1)))
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     stage = ["-m", "kglm.cli", "train", f"--spec={spec}", f"--graph={ring_folder}", f"--model={model_folder}"]
     paths = [f"--checkpoints={folder}/checkpoints-{processes}", f"--out={folder}/run-{processes}"]

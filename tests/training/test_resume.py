@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from .runs import kalm_ring
+
 # One interpreter imports everything once and forks a child for each start; single-threaded, so that a fork is safe.
 DRIVER = """
 import json, os, signal, sys
@@ -67,30 +69,9 @@ KILLS = (1, 4, 7)
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory, ring_folder, model_folder):
     folder = tmp_path_factory.mktemp("resume")
-    spec = {
-        "name": "kalm_ring",
-        "method": "kalm",
-        "dataset": "ring",
-        "model": "tiny",
-        "seed": 3,
-        "parameters": {
-            "maximum_language_model_length": 64,
-            "language_model_batch_size": 2,
-            "lora_dropout": 0.1,
-        },
-        "training": {
-            "epochs": 2,
-            "batch_size": 10,
-            "learning_rate": 1.0e-3,
-            "precision": "fp32",
-            "save_every_steps": 2,
-            "log_every_steps": 3,
-            "keep_epochs": True,
-        },
-    }
     job = {
         "folder": str(folder),
-        "spec": spec,
+        "spec": kalm_ring(0.1, log_every_steps=3, keep_epochs=True),
         "graph": str(ring_folder),
         "model": str(model_folder),
         "kills": KILLS,

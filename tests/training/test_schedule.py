@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from kglm.errors import InputError
 from kglm.training.options import Training
 from kglm.training.schedule import Schedule
-from kglm.training.validation import evenly_spaced
 
 OPTIONS = Training(epochs=3, batch_size=6)
 
@@ -59,13 +58,6 @@ def test_processes_share_their_chance():
 def test_an_unknown_training_key_is_named():
     with pytest.raises(InputError, match="learning_rat"):
         Training.of({"learning_rat": 1.0})
-
-
-@given(count=st.integers(1, 50), wanted=st.integers(0, 60))
-def test_validation_triples_are_spread_over_the_split(count, wanted):
-    chosen = evenly_spaced(np.arange(3 * count).reshape(count, 3), wanted)
-    assert len(chosen) == (count if wanted == 0 else min(wanted, count))
-    assert len(np.unique(chosen, axis=0)) == len(chosen)
 
 
 def test_a_maximum_of_steps_ends_the_schedule():
