@@ -40,9 +40,7 @@ setup: .venv/.setup-dev ## the environment .venv with all packages
 # Every job asks for one thread; memory is shared out so that all jobs together stay below 4 GiB.
 demo: .venv/.setup ## the whole pipeline at the demo scale: tables, figures, report
 	@$(DEMO) --cores $(CORES) --resources mem_mb=3300 --rerun-incomplete --show-failed-logs --quiet host rules
-	@$(DEMO) --report results/demo/report.html --quiet all
 	@cat results/demo/summary.txt
-	@echo "Report: results/demo/report.html"
 
 test: .venv/.setup-dev ## all tests
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile

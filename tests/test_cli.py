@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,19 @@ def test_a_spec_that_is_no_mapping_is_told(capsys, tmp_path, content):
 def test_an_unknown_stage_lists_the_stages(capsys):
     assert cli.main(["trian"]) == 2
     assert "train" in capsys.readouterr().err
+
+
+def test_a_positional_only_parameter_is_positional(monkeypatch):
+    given = []
+
+    def stage(file: Path | None = None, /, out: Path | None = None):
+        given.append((file, out))
+
+    monkeypatch.setattr(cli, "load_stage", lambda _: stage)
+    assert cli.main(["audit"]) == cli.main(["audit", "a.csv", "--out", "b"]) == 0
+    assert given == [(None, None), (Path("a.csv"), Path("b"))]
+    with pytest.raises(SystemExit):
+        cli.main(["audit", "--file", "a.csv"])
 
 
 def test_a_stage_runs_by_its_name(tmp_path, ring_folder):

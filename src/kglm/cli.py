@@ -1,4 +1,5 @@
-"""`kglm <stage>`: paths in, paths out. Each stage is a plain function; its options are its parameters.
+"""`kglm <stage>`: paths in, paths out. Each stage is a plain function; its options are its parameters, and its
+positional-only parameters are positional here too.
 
 A stage takes `spec` (its own resolved configuration, read from --spec FILE) if it needs one, and paths. Stages run
 alone, without Snakemake, wherever the package is installed.
@@ -40,10 +41,13 @@ STAGES = {
     "clusters": "kglm.analysis.clusters:clusters",
     "attention": "kglm.analysis.attention:attention",
     "cost": "kglm.analysis.cost:cost",
+    "plan": "kglm.planning:plan",
+    "audit": "kglm.paper.audit:audit",
     "table": "kglm.paper.tables:table",
     "figure": "kglm.paper.figures:figure",
     "paper": "kglm.paper.document:paper",
     "summary": "kglm.paper.summary:summary",
+    "report": "kglm.report.page:report",
 }
 
 
@@ -74,6 +78,15 @@ def _parser(stage: str, function) -> argparse.ArgumentParser:
         many = "list" in str(parameter.annotation)
         given = None if parameter.default is inspect.Parameter.empty else parameter.default
         required = given is None and "None" not in str(parameter.annotation)
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            parser.add_argument(
+                parameter.name,
+                type=Path,
+                default=given,
+                nargs=None if required else "?",
+                metavar=parameter.name.upper(),
+            )
+            continue
         parser.add_argument(
             f"--{parameter.name.replace('_', '-')}",
             type=str if parameter.annotation is str else Path,
@@ -97,7 +110,9 @@ def main(arguments: list[str] | None = None) -> int:
         options = vars(_parser(stage, function).parse_args(rest))
         if "spec" in options:
             options["spec"] = read_spec(options["spec"])
-        function(**options)
+        parameters = inspect.signature(function).parameters.values()
+        positional = [options.pop(each.name) for each in parameters if each.kind is each.POSITIONAL_ONLY]
+        function(*positional, **options)
     except InputError as error:
         print(f"kglm {stage}: {error}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kglm.errors import InputError
+from kglm.paper.audit import audit
 from kglm.paper.document import DEVIATIONS, paper
 from kglm.paper.figures import figure
 from kglm.paper.inputs import figure_inputs, table_inputs
@@ -91,6 +92,9 @@ def test_everything_is_included_once(made):
     assert r"Table~\ref{tab:kalm_table_1}. WN18RR: not KaLM (epoch=20), KaLM (epoch=30)." in text
     assert text.count(r"\item \textbf{KaLM, ") >= 10
     assert "@" not in text.replace("Hits@", "")
+    assert text.index(r"\section{Deviations from the papers}") < text.index(r"\section{Audit of the reported numbers}")
+    paper({"name": "paper"}, tables, figures, root / "paper.tex", audit=root / "audit.tex")
+    assert r"\input{audit.tex}" in (root / "paper.tex").read_text("utf-8")
 
 
 def test_floats_stand_by_paper(made):
@@ -138,7 +142,9 @@ def test_it_compiles(made):
     root, tables, figures = made
     tables += sorted((root / "tables").glob("lmke_*.tex"))
     figures += [root / "figures" / f"{name}.tex" for name in ("degrees", "groups", "curves", "clusters")]
-    paper({"name": "paper", "scale": NASTY, "title": NASTY}, tables, figures, root / "paper.tex")
+    audit(out=root / "audit")
+    spec = {"name": "paper", "scale": NASTY, "title": NASTY}
+    paper(spec, tables, figures, root / "paper.tex", audit=root / "audit.tex")
     command = [
         "latexmk",
         "-cd",

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kglm.errors import InputError
-from kglm.paper.reported import COLUMNS, contradiction, converted, mrr_range, reported
+from kglm.paper.reported import COLUMNS, METRICS, UNITS, converted, reported
 
 HEADER = ",".join(COLUMNS)
 GOOD = "KaLM,Table 1,WN18RR,TransE,Bordes,MRR,fraction,0.243,"
@@ -21,51 +19,8 @@ def test_every_row_is_valid_and_said_once():
     assert len(frame) > 200
     assert frame.loc[frame["unit"] != "text", "number"].notna().all()
     assert not (frame["value"].str.strip() == "").any()
-
-
-def test_rows_do_not_contradict_themselves():
-    """Hits@k are ordered, and bound the mean reciprocal rank from both sides; four rows are printed that cannot be."""
-    checked, contradicted = 0, set()
-    for key, about in reported().groupby(["paper", "table", "dataset", "method"]):
-        values = {row.metric: row.number for row in about.itertuples()}
-        hits = [values[f"Hits@{k}"] for k in (1, 3, 10) if f"Hits@{k}" in values]
-        assert hits == sorted(hits), key
-        checked += len(hits) == 3 and "MRR" in values
-        if contradiction(about):
-            contradicted.add(key)
-    assert checked > 180
-    wikidata = [("Table 3", "KG-BiLM (Ours)"), ("Table 8", "KG-BiLM (Ours)"), ("Table 5", "KG-BiLM (Ours)")]
-    wikidata.append(("Table 5", "SimKGC"))
-    assert contradicted == {("KG-BiLM", table, "Wikidata5M", method) for table, method in wikidata}
-
-
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=20))
-def test_real_ranks_never_contradict_themselves(ranks):
-    """An oracle for the range: whatever the ranks are, their mean reciprocal rank lies in it."""
-    one, three, ten = (sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 3, 10))
-    low, high = mrr_range(one, three, ten)
-    assert low - 1e-9 <= sum(1 / rank for rank in ranks) / len(ranks) <= high + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("unit", "values", "said"),
-    [
-        (
-            "percent",
-            [40.3, 39.7, 43.0, 45.2],
-            "the reported MRR is 0.403, but its Hits@k leave it between 0.410 and 0.469",
-        ),
-        ("fraction", [0.403, 0.397, 0.430, 0.452], "the reported MRR is 0.403"),
-        ("percent", [41.0, 39.7, 43.0, 45.2], ""),
-        ("percent", [40.3, 39.7, 43.0], ""),
-    ],
-)
-def test_a_contradiction_is_told(unit, values, said):
-    metrics = ["MRR", "Hits@1", "Hits@3", "Hits@10"][: len(values)]
-    rows = [{"metric": metric, "unit": unit, "number": value} for metric, value in zip(metrics, values, strict=True)]
-    found = contradiction(pd.DataFrame([*rows, {"metric": "MR", "unit": "rank", "number": 99.0}]))
-    assert found.startswith(said)
-    assert bool(found) == bool(said)
+    assert set(frame["metric"]) <= METRICS
+    assert set(frame["unit"]) == set(UNITS)
 
 
 def test_percent_and_fractions_meet():
@@ -116,11 +71,10 @@ def test_a_misprint_is_kept_in_the_note():
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ([GOOD.replace("MRR", "MMR")], "unknown metric 'MMR'"),
         ([GOOD.replace("fraction", "share")], "unknown unit 'share'"),
         ([GOOD.replace("0.243", "0.47.5")], "'0.47.5' is no number"),
-        ([GOOD.replace("0.243", "24.3")], "24.3 is no fraction"),
-        ([GOOD.replace("0.243", "nan")], "nan is no fraction"),
+        ([GOOD.replace("0.243", "nan")], "'nan' is no number"),
+        ([GOOD.replace("0.243", "inf")], "'inf' is no number"),
         ([GOOD.replace("0.243", "")], "value is empty"),
         ([GOOD.replace("Bordes", " ")], "citation is empty"),
         (
@@ -315,7 +269,7 @@ def test_lmkes_tables_3_and_4_are_copied_right(lmke):
         ("Table 2", ["WN18RR", "FB15k-237"], ["MR", "MRR", "Hits@1", "Hits@3", "Hits@10"], 19),
         ("Table 3", ["Wikidata5M", "FB15k-237N"], ["MRR", "Hits@1", "Hits@3", "Hits@10"], 15),
         ("Table 4", ["Wikidata5M", "FB15k-237N"], ["MRR", "Hits@10"], 4),
-        ("Table 5", ["Wikidata5M"], ["MRR", "Hits@1", "Hits@3", "Hits@10"], 5),
+        ("Table 5", ["Wikidata5M-inductive"], ["MRR", "Hits@1", "Hits@3", "Hits@10"], 5),
         ("Table 7", ["WN18RR", "FB15k-237"], ["MR", "MRR", "Hits@1", "Hits@3", "Hits@10"], 38),
         ("Table 8", ["Wikidata5M", "FB15k-237N"], ["MRR", "Hits@1", "Hits@3", "Hits@10"], 20),
     ],
@@ -357,3 +311,72 @@ def test_kg_bilms_citations_are_those_of_its_numbers(kg_bilm):
         method: citation for method, citation in cited.items() if method in rows
     }
     assert set(cited.index) - set(rows) == {"GPT-3.5", "KG-BiLM (Ours)"}
+
+
+# Table -> the column of the CSV that tells its printed rows apart. Not in the texts, and so not counted here: bars and
+# curves of figures (they are images; of KaLM's Figure 8 the text tells four values), KaLM's published version and
+# LMKE's corrected rows (other documents; see the last test).
+PRINTED = {
+    "KaLM": {f"Table {number}": "method" for number in (1, 4, 5, 6)} | {"Table 2": "dataset", "Table 3": "metric"},
+    "LMKE": {"Table 1": "method", "Table 2": "method", "Table 3": "dataset", "Table 4": "method"},
+    "KG-BiLM": {"Table 1": "dataset"} | {f"Table {number}": "method" for number in (2, 3, 4, 5, 7, 8)},
+}
+
+
+def _cells_of(paper: str, table: str, text: list[str]) -> list[list[str]]:
+    """The numbers (formulas, words) of each row of a table, as far as its text goes; missing ones left out."""
+    (caption,) = (number for number, line in enumerate(text) if line.startswith(f"{table}:"))
+    if paper == "KaLM" and table == "Table 3":
+        return [line.split("\t")[1:] for line in _rows(text, table, "epochs", "bf16")]
+    if paper == "KaLM":
+        methods = r"\$?KaLM\$? \(.*?\)|(WN18RR|FB15k-237)\b" if table != "Table 1" else r"[\w-]+( \(Ours\))?\t"
+        near = text[caption - 20 : caption + 10] if table in ("Table 1", "Table 2") else text[caption : caption + 10]
+        rows = [_numbers(line[match.end() :]) for line in near if (match := re.match(methods, line))]
+        return [row for row in rows if len(row) > 1]
+    if paper == "LMKE":
+        start = {"Table 2": "Metric MR MRR", "Table 3": "Dataset #Entity", "Table 4": "Dataset FB13 UMLS"}.get(table)
+        if not start:
+            return [re.findall(r"O\([^)]*\)", line) for line in text[caption - 10 : caption] if " O(" in line]
+        found = _printed_rows(_between(text, start, f"{table}:"), r"[\d.,]+|-")
+        return [[cell for cell in row if cell != "-"] for row in found.values()]
+    end = next(n for n in range(caption + 1, len(text)) if not text[n] or text[n].startswith("Table"))
+    return list(_printed_rows(text[caption + 2 : end], r"[\d.,]+|Yes|No").values())
+
+
+@pytest.mark.parametrize(("paper", "table"), [(paper, table) for paper, tables in PRINTED.items() for table in tables])
+def test_rows_and_cells_are_as_many_as_printed(request, paper, table):
+    text = request.getfixturevalue({"KaLM": "text", "LMKE": "lmke", "KG-BiLM": "kg_bilm"}[paper])
+    printed, frame = _cells_of(paper, table, text), _reported(paper, table)
+    assert len(printed) == frame[PRINTED[paper][table]].nunique()
+    assert sum(map(len, printed)) == len(frame)
+
+
+def test_every_table_is_counted():
+    frame = reported()
+    named = {(paper, table) for paper, tables in PRINTED.items() for table in tables}
+    others = {(paper, table) for paper, table in zip(frame["paper"], frame["table"], strict=True)} - named
+    assert others == {
+        ("KaLM", "Figure 8"),
+        ("KaLM (COLING 2025)", "link prediction"),
+        ("KaLM (COLING 2025)", "KGQA"),
+        ("LMKE (corrected)", "Table 2"),
+    }
+
+
+def test_rows_of_other_documents_are_copied_right():
+    """The published KaLM and LMKE's correction, as the page beside the papers' texts gives them."""
+    folder = os.environ.get("KGLM_PAPERS")
+    page = Path(folder or "", "README.md")
+    if not folder or not page.exists():
+        pytest.skip("KGLM_PAPERS does not name a folder with a page about the papers")
+    words = " ".join(page.read_text("utf-8").split())
+    frame = reported()
+    for paper in ("KaLM (COLING 2025)", "LMKE (corrected)"):
+        table = frame[(frame["paper"] == paper) & (frame["table"] != "KGQA")]
+        for _, rows in table.groupby(["method", "dataset"]):
+            assert "/".join(rows["value"].str.lstrip("0")) in words
+    questions = frame[frame["table"] == "KGQA"].pivot(index="metric", columns="method", values="value")
+    names = {"head": "head", "tail": "tail", "relation": "relation", "classification": "triple classification"}
+    for metric, row in questions.iterrows():
+        shown = f"{names[metric.split('/')[1]]} {row['Llama-2-7B']} → {row['KaLM (Llama-2-7B)']}"
+        assert shown in words

@@ -66,7 +66,10 @@ def test_golden(epochs):
 
 def test_csv_has_one_row_a_cell(epochs):
     _, cells, _ = epochs
-    assert ",".join(cells.columns) == "table,row,dataset,metric,reported,reproduced,difference,low,high,seeds,run,unit"
+    assert (
+        ",".join(cells.columns)
+        == "table,row,dataset,metric,reported,reproduced,difference,low,high,seeds,run,unit,audit"
+    )
     assert not cells.duplicated(["row", "dataset", "metric"]).any()
     cell = cells.set_index(["dataset", "row", "metric"]).loc[("WN18RR", "KaLM (epoch=10)", "MRR")]
     assert (cell["reported"], cell["reproduced"], cell["low"], cell["high"]) == (0.517, 0.5, 0.48, 0.53)
@@ -438,10 +441,28 @@ def test_withdrawn_numbers_say_so_everywhere_and_are_never_best(results):
     assert cells.set_index("row").loc["answer (leaked, withdrawn)", "difference"] == pytest.approx(0.9 - 0.598)
 
 
+def test_how_a_row_was_ranked_is_told(results):
+    for name, protocol in (("ten", "filtered"), ("twenty", "reranked"), ("leak", "candidates")):
+        about = results.run(name)
+        both = {"MRR": 0.5, "confidence": {}}
+        metrics = about | {"evaluation_version": 1, "protocol": protocol, "metrics": {"test": {"both": both}}}
+        results.write(f"runs/{name}/metrics.json", metrics)
+    _, _, text = make(LEAKED, results)
+    assert "* none: candidates near the query's entity in the training graph have a bonus." in text
+    assert "withdrawn): orders anew the best candidates of another run" in text
+    assert "* train:" not in text
+
+
 def test_a_row_that_contradicts_itself_is_told(results):
     spec = PERCENT | {"table": "Table 8", "blocks": [{"dataset": "Wikidata5M-transductive", "reported": "Wikidata5M"}]}
-    _, _, text = make(spec, results)
-    assert "Wikidata5M-transductive, mask: the reported MRR is 0.403, but its Hits@k leave it between" in text
+    tex, cells, text = make(spec, results)
+    said = "MRR is 0.403, but at least 0.397 + (0.430 − 0.397) / 3"
+    assert f"* †Wikidata5M-transductive, mask: {said}" in text
+    assert "* Wikidata5M-transductive, mask: Table 4 has the same numbers on valid." in text
+    assert "| mask | reported† |" in text and text.count("reported†") == 1
+    assert r"mask & reported$\dagger$" in tex and r"$\dagger$Wikidata5M" in tex
+    flagged = cells.dropna(subset=["audit"])
+    assert set(flagged["row"]) == {"mask"} and flagged["audit"].str.startswith(said).all()
 
 
 def test_of_many_rows_those_that_were_run_are_named(results):

@@ -10,8 +10,9 @@ import pandas as pd
 
 from kglm.errors import InputError
 from kglm.files import read_json
+from kglm.paper.findings import FLAG, ROW, by_row, findings, footnote
 from kglm.paper.inputs import find, run_ids, run_spec_file, statistics_file
-from kglm.paper.reported import contradiction, converted, reported
+from kglm.paper.reported import converted, reported
 from kglm.paper.results import at, measure, models, over_seeds
 
 # What the .csv file holds of each cell; the other columns only serve the layouts.
@@ -27,10 +28,18 @@ PUBLISHED = [
     "seeds",
     "run",
     "unit",
+    "audit",
 ]
-COLUMNS = [*PUBLISHED, "block", "section", "paper", "model", "paper_model", "version", "withdrawn"]
+COLUMNS = [*PUBLISHED, "block", "section", "paper", "model", "paper_model", "version", "protocol", "withdrawn"]
 _UNITS = {"PPL": "perplexity", "MR": "rank"}
 _STATISTIC_UNITS = {"description-words": "words", "text": "text"}
+# How ranks were made, where it was not by filtering alone.
+_PROTOCOLS = {
+    "released": "ranked as the released code does it",
+    "leaked": "ranked with the answer's degree given away",
+    "reranked": "candidates near the query's entity in the training graph have a bonus",
+    "candidates": "orders anew the best candidates of another run, which ranks all others",
+}
 # Of more rows than these, a note names those that were run, not those that were not.
 _MANY = 8
 
@@ -38,20 +47,20 @@ _MANY = 8
 def link_prediction(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]:
     """Rows are methods, columns metrics, one block a dataset (KaLM's Tables 1, 4, 5, 6; most of the other papers')."""
     numbers, cells, notes = reported(), [], {}
-    units = _table_units(spec, numbers)
+    units, audited = _table_units(spec, numbers), by_row(findings(numbers))
     for block in spec["blocks"]:
         _check_rows(spec, block)
         for row in spec["rows"]:
-            about = numbers[
-                (numbers["paper"] == row.get("paper", spec["paper"]))
-                & (numbers["table"] == row.get("table", spec["table"]))
-                & (numbers["dataset"] == block.get("reported", block["dataset"]))
-                & (numbers["method"] == row.get("method", row["label"]))
-            ]
+            place = _place(spec, block, row)
+            about = numbers[(numbers[ROW] == place).all(axis=1)]
             runs = run_ids(block.get("runs", {}).get(row["label"]))
             if len(about) or runs:
-                cells += [_cell(spec, block, row, about, runs, metric, units, inputs) for metric in spec["metrics"]]
-                for note in dict.fromkeys(filter(None, [*about["note"], contradiction(about)])):
+                found = audited.get(place, [])
+                wrong = "; ".join(finding.text for finding in found if not finding.against)
+                asked = [_cell(spec, block, row, about, runs, metric, units, inputs) for metric in spec["metrics"]]
+                cells += [cell | {"audit": wrong} for cell in asked]
+                told = [f"{'' if finding.against else FLAG}{footnote(finding, place)}" for finding in found]
+                for note in dict.fromkeys(filter(None, [*about["note"], *told])):
                     notes.setdefault((_title(block), note), []).append(_shown(block, row))
     frame = pd.DataFrame(cells, columns=COLUMNS)
     versions = sorted(frame["version"].dropna().unique())
@@ -59,7 +68,8 @@ def link_prediction(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[
         raise InputError(f"mixes the evaluation versions {versions}", spec["name"], "evaluate the older runs again")
     rows = {block: set(of["row"]) for block, of in frame.groupby("block")}
     said = [
-        f"{block}{'' if rows[block] == set(named) else ', ' + ', '.join(named)}: {note}."
+        f"{FLAG * note.startswith(FLAG)}{block}{'' if rows[block] == set(named) else ', ' + ', '.join(named)}: "
+        f"{note.removeprefix(FLAG)}."
         for (block, note), named in notes.items()
     ]
     return frame, _about_runs(spec, frame) + said
@@ -90,6 +100,12 @@ def _table_units(spec: dict, numbers: pd.DataFrame) -> dict[str, str]:
     here = numbers[(numbers["paper"] == spec["paper"]) & (numbers["table"] == spec["table"])]
     percent = set(here.loc[here["unit"] == "percent", "metric"])
     return {metric: "percent" if metric in percent else _UNITS.get(metric, "fraction") for metric in spec["metrics"]}
+
+
+def _place(spec: dict, block: dict, row: dict) -> tuple[str, str, str, str]:
+    """Where the reported numbers of a row stand: paper, table, dataset, method."""
+    dataset, method = block.get("reported", block["dataset"]), row.get("method", row["label"])
+    return row.get("paper", spec["paper"]), row.get("table", spec["table"]), dataset, method
 
 
 def _check_rows(spec: dict, block: dict) -> None:
@@ -135,7 +151,7 @@ def _cell(spec, block, row, about: pd.DataFrame, runs, metric: str, units: dict,
         cell |= {"reported": found.iloc[0]["value"]}
     if measures:
         one = over_seeds(measures)
-        cell |= {"version": one["version"]}
+        cell |= {"version": one["version"], "protocol": one["protocol"]}
         cell |= {
             name: None if one[key] is None else _as_printed(one[key], unit)
             for name, key in (("reproduced", "value"), ("low", "low"), ("high", "high"))
@@ -177,6 +193,9 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
     if frame["low"].notna().any():
         several = frame["seeds"].str.contains(" ").any()
         notes.append("Intervals: 95 %, " + ("Student's over seeds." if several else "bootstrap over triples."))
+    for protocol, meaning in _PROTOCOLS.items():
+        if rows := list(dict.fromkeys(frame.loc[frame["protocol"] == protocol, "row"])):
+            notes.append(f"{', '.join(rows)}: {meaning}.")
     if withdrawn := list(dict.fromkeys(frame.loc[frame["withdrawn"].astype(bool), "row"])):
         notes.append(f"For comparison only, neither best nor second: {', '.join(withdrawn)}.")
     return notes

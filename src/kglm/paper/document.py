@@ -26,11 +26,19 @@ class _Template(string.Template):
     pattern = r"@(?:(?P<named>[a-z]+)@|(?P<escaped>@)|(?P<braced>(?!))|(?P<invalid>))"
 
 
-def paper(spec: dict, tables: list[Path], figures: list[Path], out: Path, deviations: Path | None = None) -> None:
+def paper(
+    spec: dict,
+    tables: list[Path],
+    figures: list[Path],
+    out: Path,
+    deviations: Path | None = None,
+    audit: Path | None = None,
+) -> None:
     """Write paper.tex, which includes the floats `tables` and `figures` (.tex), by paper and in their order.
 
     A figure with a table of the same name is typeset as that table. What was not run is told by
     the .csv beside each table. `deviations` is a CSV file with the columns `DEVIATIONS`; the package has one.
+    `audit` is what the stage of that name wrote (.tex), an appendix.
     """
     figure_names = {Path(path).stem for path in figures}
     as_table = {Path(path).stem: Path(path) for path in tables if Path(path).stem in figure_names}
@@ -44,6 +52,7 @@ def paper(spec: dict, tables: list[Path], figures: list[Path], out: Path, deviat
         figures=_sections(shown_figures, out),
         missing=_missing(shown_tables),
         deviations=_deviations(deviations or Path(__file__).with_name("deviations.csv")),
+        audit=_inputs([audit] if audit else [], out),
     )
     with atomic_file(out) as temporary:
         temporary.write_text(text, "utf-8", newline="\n")
@@ -52,14 +61,15 @@ def paper(spec: dict, tables: list[Path], figures: list[Path], out: Path, deviat
 def _sections(paths: list[Path], out: Path) -> str:
     """The floats by paper, our own last, each in its order; one paper alone has no heading."""
     papers: dict[str, list[Path]] = {}
-    for path in sorted(paths, key=lambda path: _paper_of(path.stem) == _OWN):
-        papers.setdefault(_paper_of(path.stem), []).append(path)
+    for path in sorted(paths, key=lambda path: paper_of(path.stem) == _OWN):
+        papers.setdefault(paper_of(path.stem), []).append(path)
     if len(papers) < 2:
         return _inputs(paths, out)
     return "\n\\clearpage\n".join(f"\\subsection{{{latex(name)}}}\n{_inputs(of, out)}" for name, of in papers.items())
 
 
-def _paper_of(name: str) -> str:
+def paper_of(name: str) -> str:
+    """Whose table or figure it is, told by how its id begins."""
     return next((paper for start, paper in PAPERS.items() if name.startswith(f"{start}_")), _OWN)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from kglm.paper.findings import FLAG
 from kglm.paper.reported import LOWER_IS_BETTER
 from kglm.paper.text import latex, markdown
 
@@ -90,7 +91,8 @@ def _row_lines(label: str, row: pd.DataFrame, marks: dict) -> list[Line]:
     shown = {kind: [_shown(cell, kind) for cell in row.to_dict("records")] for kind in _LINES}
     kinds = [kind for kind in _LINES if any(shown[kind])] or ["reproduced"]
     places = [(label, row.iloc[0]["paper"], metric) for metric in row.index]
-    names = {"interval": "95 % interval"}
+    flag = FLAG if row["audit"].fillna("").any() else ""
+    names = {"interval": "95 % interval", "reported": f"reported{flag}"}
     return [
         Line(
             [label if kind == kinds[0] else "", names.get(kind, kind), *shown[kind]],
@@ -148,8 +150,10 @@ def parameter_lines(cells: pd.DataFrame) -> Layout:
 
 
 def text_lines(header: list[str], rows: list[list[str]]) -> Layout:
-    """Columns of running text: a narrow first one; of five, the second is the widest."""
-    shares = {5: [0.12, 0.40, 0.13, 0.13, 0.13], 2: [0.16, 0.80]}.get(len(header)) or [0.9 / len(header)] * len(header)
+    """Columns of running text: a narrow first one; of five, the second is the widest, of three the last."""
+    shares = {5: [0.12, 0.40, 0.13, 0.13, 0.13], 3: [0.14, 0.30, 0.50], 2: [0.16, 0.80]}.get(len(header)) or [
+        0.9 / len(header)
+    ] * len(header)
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{share:.3g}\linewidth}}" for share in shares)
     return Layout(header, columns, [Line(row, [""] * len(row), "text") for row in rows])
 

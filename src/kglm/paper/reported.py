@@ -50,16 +50,12 @@ _PER_ONE = {"fraction": 1.0, "percent": 100.0}
 
 
 def reported(path: Path | None = None) -> pd.DataFrame:
-    """The columns of `reported.csv` as text, and `number` (NaN for text). InputError names the bad row."""
+    """The columns of `reported.csv` (or another file) as text, and `number` (NaN for text).
+
+    InputError names the bad row. Numbers that cannot be are read as they stand: the audit tells them.
+    """
     path = Path(path) if path else Path(__file__).with_name("reported.csv")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError("no such file", path) from None
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"not a UTF-8 CSV file ({error})", path) from None
-    if list(frame.columns) != COLUMNS:
-        raise InputError(f"has the columns {list(frame.columns)}", path, f"they must be {COLUMNS}")
+    frame = read_csv(path, COLUMNS)
     frame["number"] = [_number(row, f"{path}, row {index + 2}") for index, row in enumerate(frame.itertuples())]
     twice = frame[frame.duplicated(KEY)]
     if len(twice):
@@ -68,10 +64,21 @@ def reported(path: Path | None = None) -> pd.DataFrame:
     return frame
 
 
+def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A UTF-8 CSV file with just these columns, all as text; InputError where it is none."""
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError("no such file", path) from None
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"not a UTF-8 CSV file ({error})", path) from None
+    if list(frame.columns) != columns:
+        raise InputError(f"has the columns {list(frame.columns)}", path, f"they must be {columns}")
+    return frame
+
+
 def _number(row, where: str) -> float:
-    """The value of one row as a number, after its metric, unit and text columns have been checked."""
-    if row.metric not in METRICS:
-        raise InputError(f"unknown metric {row.metric!r}", where, f"one of {', '.join(sorted(METRICS))}")
+    """The value of one row as a number, after its unit and text columns have been checked."""
     if row.unit not in UNITS:
         raise InputError(f"unknown unit {row.unit!r}", where, f"one of {', '.join(UNITS)}")
     for column in (*KEY, "citation", "value"):
@@ -79,39 +86,15 @@ def _number(row, where: str) -> float:
             raise InputError(f"{column} is empty", where, "a missing number has no row")
     if row.unit == "text":
         return math.nan
-    low, high = UNITS[row.unit]
     try:
         number = float(row.value)
     except ValueError:
-        raise InputError(f"{row.value!r} is no number", where, "say in `note` how it was printed") from None
-    if not (low <= number <= high and math.isfinite(number)):
-        raise InputError(f"{row.value} is no {row.unit}", where, f"it lies outside [{low}, {high}]")
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{row.value!r} is no number", where, "say in `note` how it was printed")
     return number
 
 
 def converted(number: float, unit: str, wanted: str) -> float:
     """A number in another unit: some papers print percent where others print fractions."""
     return number if unit == wanted else number / _PER_ONE[unit] * _PER_ONE[wanted]
-
-
-def mrr_range(one: float, three: float, ten: float) -> tuple[float, float]:
-    """Between which values Hits@1, Hits@3 and Hits@10 (fractions) leave the mean reciprocal rank.
-
-    Lowest where ranks 2 to 3 are all 3, ranks 4 to 10 all 10 and the others beyond all ranks; highest where they are
-    2, 4 and 11.
-    """
-    low = one + (three - one) / 3 + (ten - three) / 10
-    return low, one + (three - one) / 2 + (ten - three) / 4 + (1 - ten) / 11
-
-
-def contradiction(about: pd.DataFrame) -> str:
-    """What the numbers of one row of a paper's table say against each other, beyond rounding; else nothing."""
-    values = {
-        row.metric: converted(row.number, row.unit, "fraction") for row in about.itertuples() if row.unit in _PER_ONE
-    }
-    if not {"MRR", "Hits@1", "Hits@3", "Hits@10"} <= set(values):
-        return ""
-    low, high = mrr_range(values["Hits@1"], values["Hits@3"], values["Hits@10"])
-    if low - 0.001 <= values["MRR"] <= high + 0.001:
-        return ""
-    return f"the reported MRR is {values['MRR']:.3f}, but its Hits@k leave it between {low:.3f} and {high:.3f}"

@@ -25,7 +25,7 @@ def run_json(inputs: list[Path], run: str, name: str) -> dict | None:
 
 
 def measure(inputs: list[Path], run: str, metric: str, spec: dict) -> dict | None:
-    """One metric: value, low, high (None: unknown), version, run, seed, model, dataset; None if not run."""
+    """One metric: value, low, high (None: unknown), version, protocol, run, seed, model, dataset; None if not run."""
     if metric == "PPL":
         result = run_json(inputs, run, "perplexity.json")
         measured = result and {"PPL": result[spec.get("perplexity", PERPLEXITIES[0])]}
@@ -42,7 +42,8 @@ def measure(inputs: list[Path], run: str, metric: str, spec: dict) -> dict | Non
     low, high = measured.get("confidence", {}).get(metric, (None, None))
     about = {key: result.get(key) for key in ("run", "seed", "model", "dataset")}
     version = result.get("evaluation_version")
-    return {"value": measured[metric], "low": low, "high": high, "version": version, **about}
+    how = {"version": version, "protocol": result.get("protocol", "filtered")}
+    return {"value": measured[metric], "low": low, "high": high, **how, **about}
 
 
 def _group(result: dict, spec: dict, run: str) -> dict:

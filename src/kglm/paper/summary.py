@@ -74,7 +74,7 @@ def _places(paths: list[Path], out: Path) -> list[str]:
         *_named("tables", tables, "tex, csv, md"),
         *_named("figures", figures, "pdf, png"),
         f"paper    {folder / 'paper.tex'}, and paper.pdf beside it where LaTeX is installed",
-        f"report   {folder / 'report.html'} (written by snakemake --report)",
+        f"report   {folder / 'report.html'} (one page; needs no server)",
     ]
     return lines
 
