@@ -1,14 +1,9 @@
 """C-LMKE: two encoders with shared vectors, queries without answers, and a loss over all keys of a batch."""
 
-import os
-import socket
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.distributed as distributed
-import torch.multiprocessing as multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,43 +218,3 @@ def test_without_degrees_they_have_no_weights(c_lmke):
 def test_bad_options_are_named(c_lmke, changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         c_lmke(**changes)
-
-
-CASES = {"lmke": {"negatives": 2}, "c_lmke": {"negative_keys": 3, "chunk_size": 3, "gradient_caching": True}}
-
-
-def gradients(name: str, graph: Graph, folder, part: int, parts: int, wrap) -> dict:
-    torch.manual_seed(0)
-    method = build_method(name, CASES[name], graph, folder).train()
-    triples = graph.split("train", inverse=method.inverse_triples)[:12]
-    trained = wrap(method)  # which has to live until the gradients are there
-    loss = trained(**method.collate(triples, np.random.default_rng(5), part, parts))["loss"]
-    loss.backward()
-    return {"loss": loss.item(), **{key: p.grad.numpy() for key, p in method.named_parameters()}}
-
-
-def share(rank, port, graph, folder, results):
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
-    wrap = torch.nn.parallel.DistributedDataParallel
-    results[rank] = {name: gradients(name, graph, folder, rank, 2, wrap) for name in CASES}
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_gradients_of_two_processes_are_those_of_one(uneven, encoder_folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with multiprocessing.Manager() as manager:
-        results = manager.dict()
-        multiprocessing.spawn(share, (port, uneven, encoder_folder, results), nprocs=2)
-        found = [results[rank] for rank in range(2)]
-    for name in CASES:
-        expected = gradients(name, uneven, encoder_folder, 0, 1, lambda method: method)
-        assert np.mean([one[name].pop("loss") for one in found]) == pytest.approx(expected.pop("loss"), rel=1e-5)
-        for one in found:
-            assert one[name].keys() == expected.keys()
-            for key, gradient in expected.items():
-                np.testing.assert_allclose(one[name][key], gradient, rtol=1e-3, atol=2e-6, err_msg=key)

@@ -29,6 +29,10 @@ CASES = {
     ),
     "lmke": ("encoder_folder", {"negatives": 2}),
     "c_lmke": ("encoder_folder", {"negative_keys": 3, "chunk_size": 3, "gradient_caching": True}),
+    "simkgc": ("encoder_folder", {"pre_batch_negatives": 10, "chunk_size": 3, "gradient_caching": True}),
+    "star": ("encoder_folder", {"chunk_size": 3, "gradient_caching": True}),
+    "mem_kgc": ("encoder_folder", {"chunk_size": 3, "gradient_caching": True}),
+    "kg_bert": ("encoder_folder", {}),
     "kg_bilm": (
         "model_folder",
         {

@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from kglm.errors import InputError
-from kglm.methods import _dual_view
+from kglm.methods import _dual_view, _encoding
 from kglm.methods._interface import build_method
 from kglm.methods.kalm import IGNORED, Method, Parameters
 
@@ -53,7 +54,7 @@ def test_gradients_of_chunks_are_those_of_the_whole_batch(kalm, ring_graph, monk
     assert len(chunked["encoder"]) > 3
     cached = gradients(method, chunked)
     # Plain: the same chunks (dropout depends on them) without the cache.
-    monkeypatch.setattr(_dual_view, "checkpoint", lambda function, *given, **_: function(*given))
+    monkeypatch.setattr(_encoding, "checkpoint", lambda function, *given, **_: function(*given))
     plain = gradients(method, chunked)
     assert plain.keys() == cached.keys()
     for name, expected in plain.items():
@@ -162,7 +163,7 @@ def test_a_query_does_not_see_its_answer(kalm, ring_graph):
     vectors = []
     for rows in (triples, permuted):
         inputs = batch(method.eval(), rows)
-        encoded = _dual_view.encode_chunks(method.backbone, inputs["encoder"])
+        encoded = _encoding.encode_chunks(partial(_dual_view.encode, method.backbone), inputs["encoder"])
         vectors.append(encoded[inputs["query_rows"]].detach().numpy())
     np.testing.assert_allclose(*vectors, atol=1e-6)
 

@@ -1,18 +1,13 @@
 """KG-BiLM: its sequences and views, what is masked, the softmax over words and entities, its options, its scale."""
 
 import itertools
-import os
 import shutil
-import socket
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.distributed as distributed
-import torch.multiprocessing as multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -21,10 +16,11 @@ import kglm.methods.kg_bilm as module
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.knowledge_mask import PADDING, TEXT, UNKNOWN
+from kglm.methods._encoding import TokenTexts
 from kglm.methods._interface import build_method
 from kglm.methods._masked_prediction import candidate_entities, draw_masks, masked_prediction_loss
-from kglm.methods._units import ENTITY, MASK, RELATION, WORD, Augmentation, Context, TokenTexts, Units, Vocabulary
-from kglm.methods.kg_bilm import Method, Parameters
+from kglm.methods._units import ENTITY, MASK, RELATION, WORD, Augmentation, Context, Units, Vocabulary
+from kglm.methods.kg_bilm import Method
 from kglm.ranking import rank_triples
 
 SMALL = {"maximum_length": 64, "context_neighbours": 2, "dropout": 0.0, "lora_dropout": 0.0}
@@ -578,12 +574,6 @@ def test_the_decoder_has_its_own_learning_rate(kg_bilm):
     assert others == {"embedding.further.weight", "types.weight", "bias"}
 
 
-def test_every_option_is_read():
-    source = Path(module.__file__).read_text().split("class Method")[1]
-    unread = [f.name for f in fields(Parameters) if f"p.{f.name}" not in source and f"_.{f.name}" not in source]
-    assert not unread
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -641,47 +631,3 @@ def test_wikidata5m_shape(kg_bilm, tmp_path):
         ranks = rank_triples(graph, asked, lambda h, r: method.encode_queries(h, r, 64), path)["realistic"]
         assert len(ranks) == 2 * len(asked)
         assert ranks.between(1, graph.entity_count).all()
-
-
-# Several processes
-
-SHARED = {**SMALL, "contrastive_batch_size": 8}
-
-
-def share(rank: int, port: int, graph: Graph, folder: Path, triples: np.ndarray, results) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    method = build_method("kg_bilm", SHARED, graph, folder).train()
-    parallel = torch.nn.parallel.DistributedDataParallel(method)
-    parts = parallel(**method.collate(triples, np.random.default_rng(5), rank, 2))
-    parts["loss"].backward()
-    gradients = {name: p.grad.numpy() for name, p in method.named_parameters() if p.grad is not None}
-    results[rank] = {name: value.item() for name, value in parts.items()}, gradients
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_gradients_of_two_processes_are_those_of_one(ring_graph, model_folder):
-    triples = train_triples(ring_graph)[:10]
-    torch.manual_seed(0)
-    whole = build_method("kg_bilm", SHARED, ring_graph, model_folder).train()
-    parts = whole(**whole.collate(triples, np.random.default_rng(5), 0, 1))
-    parts["loss"].backward()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with multiprocessing.Manager() as manager:
-        results = manager.dict()
-        multiprocessing.spawn(share, (port, ring_graph, model_folder, triples, results), nprocs=2)
-        found = [results[rank] for rank in range(2)]
-    for name in ("contrastive", "alignment"):
-        assert all(losses[name] == pytest.approx(parts[name].item(), rel=1e-5) for losses, _ in found)
-    mean = np.mean([losses["masked_prediction"] for losses, _ in found])
-    assert mean == pytest.approx(parts["masked_prediction"].item(), rel=1e-5)
-    expected = {name: p.grad.numpy() for name, p in whole.named_parameters() if p.grad is not None}
-    for _, gradients in found:
-        assert gradients.keys() == expected.keys()
-        for name, gradient in expected.items():
-            np.testing.assert_allclose(gradients[name], gradient, rtol=1e-3, atol=1e-6, err_msg=name)

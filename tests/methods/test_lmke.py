@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,17 +162,6 @@ def test_a_tokenizer_without_a_mask_and_a_decoder_are_refused(name, ring_graph, 
         build_method(name, {}, ring_graph, folder)
     with pytest.raises(InputError, match="is a model of type llama"):
         build_method(name, {}, ring_graph, model_folder)
-
-
-@pytest.mark.parametrize("name", ["lmke", "c_lmke"])
-def test_every_option_is_read(name):
-    import importlib
-    from pathlib import Path
-
-    module = importlib.import_module(f"kglm.methods.{name}")
-    source = Path(module.__file__).read_text().split("class Method")[1]
-    options = [field.name for field in fields(module.Parameters)]
-    assert not [name for name in options if f"p.{name}" not in source and f"parameters_.{name}" not in source]
 
 
 @pytest.mark.parametrize(

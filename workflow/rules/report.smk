@@ -1,4 +1,6 @@
-# runs, graphs -> tables/<table>.{tex,csv,md}, figures/<figure>.{pdf,png,tex}, paper.tex, paper.pdf, summary.txt
+# runs, graphs -> tables/<table>.{tex,csv,md}, figures/<figure>.{pdf,png,tex}, audit.{csv,md,tex}, paper.tex, paper.pdf,
+# summary.txt
+# all of these, graphs -> report.html
 rule make_table:
     input:
         spec="<results>/specs/table/{table}.json",
@@ -45,9 +47,26 @@ rule draw_figure:
         "out={output.tex}; kglm figure --spec {input.spec} --inputs {input.sources} --out ${{out%.tex}} > {log} 2>&1"
 
 
+rule audit_reported:
+    output:
+        "<results>/audit.csv",
+        "<results>/audit.md",
+        tex="<results>/audit.tex",
+    log:
+        "<results>/logs/audit_reported.log",
+    localrule: True
+    conda:
+        "../../envs/kglm.yaml"
+    params:
+        code=code_hash("audit"),
+    shell:
+        "out={output.tex}; kglm audit --out ${{out%.tex}} > {log} 2>&1"
+
+
 rule write_paper:
     input:
         spec="<results>/specs/paper/paper.json",
+        audit="<results>/audit.tex",
         tables=expand("<results>/tables/{table}.tex", table=TABLES),
         figures=expand("<results>/figures/{figure}.tex", figure=FIGURES),
         drawings=expand("<results>/figures/{figure}.pdf", figure=FIGURES),
@@ -61,7 +80,8 @@ rule write_paper:
     params:
         code=code_hash("paper"),
     shell:
-        "kglm paper --spec {input.spec} --tables {input.tables} --figures {input.figures} --out {output} > {log} 2>&1"
+        "kglm paper --spec {input.spec} --tables {input.tables} --figures {input.figures} --audit {input.audit}"
+        " --out {output} > {log} 2>&1"
 
 
 rule typeset_paper:
@@ -99,3 +119,27 @@ rule write_summary:
         code=code_hash("summary"),
     shell:
         "kglm summary --inputs {input} --out {output} > {log} 2>&1"
+
+
+rule build_report:
+    input:
+        spec="<results>/specs/paper/paper.json",
+        tables=expand("<results>/tables/{table}.csv", table=TABLES),
+        captions=expand("<results>/tables/{table}.md", table=TABLES),
+        figures=expand("<results>/figures/{figure}.png", figure=FIGURES),
+        runs=reported_runs,
+        graphs=reported_graphs,
+        audit="<results>/audit.csv",
+    output:
+        "<results>/report.html",
+    log:
+        "<results>/logs/build_report.log",
+    localrule: True
+    conda:
+        "../../envs/kglm.yaml"
+    params:
+        code=code_hash("report"),
+        graphs=lambda wildcards, input: list(dict.fromkeys(map(os.path.dirname, input.graphs))),
+    shell:
+        "kglm report --spec {input.spec} --tables {input.tables} --figures {input.figures} --runs {input.runs} "
+        "--graphs {params.graphs} --audit {input.audit} --out {output} > {log} 2>&1"

@@ -8,19 +8,25 @@ from kglm.kg.graph import Graph
 
 
 def info_nce(
-    similarity: torch.Tensor, excluded: torch.Tensor, temperature: torch.Tensor, margin: float
+    similarity: torch.Tensor,
+    excluded: torch.Tensor,
+    temperature: torch.Tensor,
+    margin: float,
+    further: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean of the row and column losses (KaLM, Equations 1 and 2).
 
     similarity: (b, b), the positive pairs on the diagonal; excluded: bool (b, b), pairs that are no negatives (its
-    diagonal is not looked at); the additive margin is taken off the positives. Returns a scalar.
+    diagonal is not looked at); the additive margin is taken off the positives; further: (b, m), logits of more
+    negatives of the rows, −inf where there is none. Returns a scalar.
     """
     diagonal = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     logits = (similarity - margin * diagonal) / temperature
     logits = logits.masked_fill(excluded & ~diagonal, float("-inf"))
     targets = torch.arange(len(similarity), device=similarity.device)
+    rows = logits if further is None else torch.cat([logits, further], dim=1)
     cross_entropy = torch.nn.functional.cross_entropy
-    return (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
+    return (cross_entropy(rows, targets) + cross_entropy(logits.T, targets)) / 2
 
 
 class KnownTriples(torch.nn.Module):
@@ -38,9 +44,10 @@ class KnownTriples(torch.nn.Module):
     def _keys(self, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
         return (heads * self._relations + relations) * self._entities + tails
 
-    def forward(self, triples: torch.Tensor) -> torch.Tensor:
-        """Triples (b, 3) -> bool (b, b); the diagonal is true."""
-        keys = self._keys(triples[:, 0, None], triples[:, 1, None], triples[None, :, 2])
+    def forward(self, triples: torch.Tensor, tails: torch.Tensor | None = None) -> torch.Tensor:
+        """Triples (b, 3) and tails (m,) or (b, m), by default their own: bool (b, m)."""
+        tails = triples[:, 2] if tails is None else tails
+        keys = self._keys(triples[:, 0, None], triples[:, 1, None], tails)
         position = torch.searchsorted(self.keys, keys).clamp_(max=max(len(self.keys) - 1, 0))
         return self.keys[position] == keys
 

@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.entity_tokens import ExtendedEmbedding, initialise
-from kglm.methods._dual_view import chunks
-
-_SPECIAL = ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id")
+from kglm.methods._encoding import Chunk, SpecialTokens, chunks
 
 
 class Sequenced(NamedTuple):
@@ -52,10 +48,7 @@ class TripleTexts:
         The first further token stands behind `words` words; entities come before relations. InputError where the
         tokenizer has no token to begin, end, mask or pad a sequence with.
         """
-        special = [getattr(tokenizer, name) for name in _SPECIAL]
-        if None in special:
-            missing = _SPECIAL[special.index(None)].removesuffix("_token_id")
-            raise InputError(f"the tokenizer has no {missing} token", "base model", "give an encoder such as BERT")
+        special = SpecialTokens.of(tokenizer)
 
         def described(texts: Sequence[str], first: int) -> list[list[int]]:
             tokens = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
@@ -102,7 +95,7 @@ def extend(
     return extended
 
 
-def batches(sequences: list[Sequenced], padding: int, size: int) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor]:
+def batches(sequences: list[Sequenced], padding: int, size: int) -> tuple[list[Chunk], torch.Tensor]:
     """Sequences as `chunks` with `positions`, and the row of each among them."""
     parts, order = chunks([sequence.ids for sequence in sequences], padding, size)
     positions = torch.empty(len(sequences), dtype=torch.long)
@@ -111,34 +104,7 @@ def batches(sequences: list[Sequenced], padding: int, size: int) -> tuple[list[d
     return [{**part, "positions": own} for part, own in zip(parts, rows, strict=True)], order
 
 
-def encode(encoder: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def encode(encoder: PreTrainedModel, inputs: Chunk) -> torch.Tensor:
     """Token ids and mask (b, s), positions (b,) -> output vectors at these positions, float32 (b, d)."""
     hidden = encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
     return hidden[torch.arange(len(hidden), device=hidden.device), inputs["positions"]].float()
-
-
-def encode_parts(encoder: PreTrainedModel, parts: list[dict[str, torch.Tensor]], caching: bool = False) -> torch.Tensor:
-    """Encode part by part; with `caching` as `_dual_view.encode_chunks`: only the vectors are kept."""
-    if not caching:
-        return torch.cat([encode(encoder, part) for part in parts])
-    return torch.cat([checkpoint(encode, encoder, part, use_reentrant=False) for part in parts])
-
-
-@torch.inference_mode()
-def encode_sequences(
-    encoder: PreTrainedModel, sequences: list[Sequenced], padding: int, batch_size: int
-) -> torch.Tensor:
-    """Sequences -> output vectors, float32 (n, d) on the encoder's device, in eval mode and without gradients."""
-    training, device = encoder.training, next(encoder.parameters()).device
-    encoder.eval()
-    parts, order = batches(sequences, padding, batch_size)
-    moved = ({name: value.to(device) for name, value in part.items()} for part in parts)
-    vectors = torch.cat([encode(encoder, part) for part in moved])[order.to(device)]
-    encoder.train(training)
-    return vectors
-
-
-def distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows of an array (n, k), and the place of each row among them."""
-    values, places = np.unique(rows, axis=0, return_inverse=True)
-    return values, places.reshape(-1)

@@ -5,16 +5,16 @@ are `begin h s_h r_1 e_1 … r_k e_k r s_r <mask>` and those of an entity `begin
 the words of texts, and r_i, e_i a training triple at h or e.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from kglm.kg.graph import Graph
 from kglm.kg.neighbourhood import Neighbourhood, page_rank, relation_entropy
 from kglm.lm.knowledge_mask import PADDING, TEXT, UNKNOWN
+from kglm.methods._encoding import TokenTexts
 
 WORD, ENTITY, RELATION, MASK = range(4)
 KINDS = ("word", "entity", "relation", "mask")
@@ -90,27 +90,6 @@ class Context:
     def fixed(self, entity: int, count: int) -> np.ndarray:
         """At most `count` edges (k, 2): a draw that is always the same, so that all see what was trained on."""
         return self.drawn(entity, count, np.random.default_rng(entity))
-
-
-class TokenTexts:
-    """Token ids of texts, made when they are asked for: those of millions of texts would not fit into memory."""
-
-    def __init__(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, maximum_length: int):
-        self._texts, self._tokenizer, self._maximum = texts, tokenizer, maximum_length
-        self._known: dict[int, np.ndarray] = {}
-
-    def prepare(self, numbers: Iterable[int]) -> None:
-        """Tokenise several texts at once, which is faster than one by one."""
-        new = [number for number in dict.fromkeys(numbers) if number not in self._known]
-        if new:
-            texts = [self._texts[number] for number in new]
-            encoded = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-            for number, ids in zip(new, encoded, strict=True):
-                self._known[number] = np.array(ids[: self._maximum], np.int32)
-
-    def __getitem__(self, number: int) -> list[int]:
-        self.prepare([number])
-        return self._known[number].tolist()
 
 
 class Units:
@@ -196,10 +175,3 @@ def model_inputs(
     near = neighbourhood.near(members) if neighbourhood else np.zeros((*members.shape, members.shape[1]), bool)
     arrays = {"ids": ids, "kinds": kinds, "classes": classes, "near": near}
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-
-
-def distinct(sequences: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], np.ndarray]:
-    """The distinct sequences, and the row of each among them: what is equal is encoded once."""
-    first: dict[tuple, int] = {}
-    rows = np.array([first.setdefault(tuple(sequence), len(first)) for sequence in sequences], np.int64)
-    return [list(sequence) for sequence in first], rows

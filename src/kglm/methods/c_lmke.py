@@ -6,11 +6,13 @@ relations (Section 4.1); a two-layer perceptron matches what they make of a quer
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
@@ -18,7 +20,8 @@ from kglm.lm.entity_tokens import stock_modules
 from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather
-from kglm.methods._triple_texts import TripleTexts, batches, distinct, encode_parts, encode_sequences, extend
+from kglm.methods._encoding import apply_in_chunks, encode_chunks
+from kglm.methods._triple_texts import TripleTexts, batches, encode, extend
 from kglm.ranking.matching import MatchingMLP
 
 
@@ -90,12 +93,12 @@ class Method(_interface.LinkPredictor):
         return batch
 
     def _queries(self, triples: np.ndarray) -> tuple[list, np.ndarray]:
-        queries, rows = distinct(triples[:, :2])
-        return [self.texts.query(*query) for query in queries.tolist()], rows
+        queries, rows = np.unique(triples[:, :2], axis=0, return_inverse=True)
+        return [self.texts.query(*query) for query in queries.tolist()], rows.reshape(-1)
 
     def _keys(self, entities: np.ndarray) -> tuple[list, np.ndarray]:
-        keys, rows = distinct(np.asarray(entities)[:, None])
-        return [self.texts.key(*key) for key in keys.tolist()], rows
+        keys, rows = np.unique(entities, return_inverse=True)
+        return [self.texts.key(key) for key in keys.tolist()], rows
 
     def forward(self, queries, query_rows, keys, key_rows, triples, draws=None) -> dict[str, torch.Tensor]:
         """L(q, K), the mean over the queries of all processes.
@@ -104,8 +107,8 @@ class Method(_interface.LinkPredictor):
         targets of all processes), uniform in [0, 1).
         """
         caching = self.parameters_.gradient_caching
-        query = gather(encode_parts(self.query_encoder, queries, caching)[query_rows])
-        key = gather(encode_parts(self.key_encoder, keys, caching)[key_rows])
+        query = gather(encode_chunks(partial(encode, self.query_encoder), queries, caching)[query_rows])
+        key = gather(encode_chunks(partial(encode, self.key_encoder), keys, caching)[key_rows])
         triples = gather(triples)
         own, first = distinct_targets(triples[:, 2])
         positive = self.known(triples)[:, first].scatter(1, own[:, None], True)
@@ -127,13 +130,15 @@ class Method(_interface.LinkPredictor):
 
     def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:
         """See LinkPredictor; the output at the masked entity, each distinct query encoded once."""
-        sequences, rows = self._queries(np.stack([heads, relations], axis=1))
-        return encode_sequences(self.query_encoder, sequences, self.texts.padding, batch_size).cpu().numpy()[rows]
+        return self._encode(self.query_encoder, *self._queries(np.stack([heads, relations], axis=1)), batch_size)
 
     def encode_entities(self, entities: np.ndarray, batch_size: int) -> np.ndarray:
         """See LinkPredictor; the output at the entity's own token."""
-        sequences, rows = self._keys(entities)
-        return encode_sequences(self.key_encoder, sequences, self.texts.padding, batch_size).cpu().numpy()[rows]
+        return self._encode(self.key_encoder, *self._keys(entities), batch_size)
+
+    def _encode(self, encoder: PreTrainedModel, sequences: list, rows: np.ndarray, batch_size: int) -> np.ndarray:
+        parts = batches(sequences, self.texts.padding, batch_size)
+        return apply_in_chunks(encoder, partial(encode, encoder), *parts)[rows]
 
     def interaction(self) -> MatchingMLP:
         """See LinkPredictor; Equation 2."""

@@ -5,6 +5,7 @@ Equations 1 to 4 of the paper. The fields of `Parameters` are the options; the v
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ from kglm.methods._contrastive import (
     mean_over_processes,
     same_tail,
 )
-from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, chunks, encode_chunks
+from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, encode
+from kglm.methods._encoding import distinct_chunks, encode_chunks
 from kglm.methods._interface import FOREIGN
 
 IGNORED = -100  # the label that the cross-entropy leaves out
@@ -93,15 +95,11 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
         """See Method; each distinct text of the batch stands in it once."""
         mine = triples[part::parts]
-        queries, query_rows = self.texts.distinct_queries(mine[:, 0].tolist(), mine[:, 1].tolist())
-        answers, answer_rows = self.texts.distinct_answers(mine[:, 2].tolist())
-        encoder, order = chunks(queries + answers, self.texts.padding, self.parameters_.chunk_size)
-        batch = {
-            "encoder": encoder,
-            "query_rows": order[torch.from_numpy(query_rows)],
-            "answer_rows": order[torch.from_numpy(answer_rows) + len(queries)],
-            "triples": as_tensor(mine),
-        }
+        texts = [self.texts.query(head, relation) for head, relation, _ in mine.tolist()]
+        texts += [self.texts.answer(tail) for tail in mine[:, 2].tolist()]
+        encoder, rows = distinct_chunks(texts, self.texts.padding, self.parameters_.chunk_size)
+        query_rows, answer_rows = rows.chunk(2)
+        batch = {"encoder": encoder, "query_rows": query_rows, "answer_rows": answer_rows, "triples": as_tensor(mine)}
         if self.parameters_.language_model_weight > 0:
             batch["language_model"] = self._completions(self._language_model_triples(triples, generator)[part::parts])
         return batch
@@ -135,7 +133,7 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
     def forward(self, encoder, query_rows, answer_rows, triples, language_model=None) -> dict[str, torch.Tensor]:
         """Equation 4. encoder: padded chunks of distinct texts; *_rows: (b,) rows of the encoded; triples: (b, 3)."""
         p = self.parameters_
-        vectors = encode_chunks(self.backbone, encoder, p.gradient_caching)
+        vectors = encode_chunks(partial(encode, self.backbone), encoder, p.gradient_caching)
         queries, answers = vectors[query_rows], vectors[answer_rows]
         if p.gather_negatives:
             queries, answers, triples = gather(queries), gather(answers), gather(triples)

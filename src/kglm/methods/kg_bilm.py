@@ -21,6 +21,7 @@ from kglm.lm.language_model import batches_by_length, last_token_pool, load_caus
 from kglm.lm.lora import add_lora
 from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce
+from kglm.methods._encoding import TokenTexts, distinct
 from kglm.methods._masked_prediction import candidate_entities, draw_masks, masked_prediction_loss
 from kglm.methods._units import (
     ENTITY,
@@ -32,10 +33,8 @@ from kglm.methods._units import (
     Augmentation,
     Context,
     Importance,
-    TokenTexts,
     Units,
     Vocabulary,
-    distinct,
     model_inputs,
     padded,
 )

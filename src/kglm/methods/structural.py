@@ -1,16 +1,16 @@
-"""Structure-based baselines: TransE, DistMult, ComplEx and RotatE by PyKEEN's models and losses, in our training loop.
+"""Structure-based baselines: fourteen models of PyKEEN, trained by its losses and its loops, ranked by ours.
 
 Entities and relations are numbers with vectors of their own; no text is read and no base model is used. PyKEEN gets
-the graph's full vocabulary, so that entities without a training triple are ranked like all others. A prediction of
-heads is one of tails through the relation's inverse: -r of TransE, r itself of DistMult, the conjugate of r of
-ComplEx and RotatE.
+the graph's full vocabulary, so that entities without a training triple are ranked like all others. Heads are asked
+for by the model's own head scores, or, where it has relations for the inverses, by the tails of these. What is not set
+here is as in PyKEEN's class of the model, which follows the model's paper.
 """
 
-import logging
+import copy
 import os
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,39 +19,113 @@ import torch
 
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
-from kglm.kg.negatives import among, triple_keys, true_keys
 from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
+from kglm.methods._pykeen_loop import LOOPS, Course
 
-COMPLEX, DISTANCES = ("complex", "rotate"), ("transe", "rotate")
+from pykeen.models import model_resolver  # isort: skip; after the loop, which tells PyKEEN where its folders go
+from pykeen.regularizers import regularizer_resolver
+from pykeen.triples import CoreTriplesFactory
+from pykeen.utils import NoRandomSeedNecessary
+
 LOSS_OPTIONS = {"nssa": ("margin", "adversarial_temperature"), "marginranking": ("margin",)}
-ROUNDS = 10  # of drawing again; what is then still a true answer stays, as where all entities answer
+SMOOTHED = ("bcewithlogits", "bceaftersigmoid", "crossentropy")
+# The options of the vectors that a model reads; one that is set beside them would be without effect.
+READ = {
+    "transe": {"norm", "initial_range", "unit_entities"},
+    "transh": {"norm"},
+    "transr": {"norm", "relation_dimension"},
+    "transd": {"relation_dimension"},
+    "distmult": {"initial_range", "unit_entities"},
+    "complex": {"initial_range"},
+    "rotate": {"initial_range"},
+    "tucker": {"relation_dimension", "input_dropout", "feature_dropout", "hidden_dropout"},
+    "conve": {"height", "channels", "input_dropout", "feature_dropout", "hidden_dropout"},
+    "convkb": {"channels", "hidden_dropout", "initial_range"},
+    "r_gcn": {"layers", "blocks", "edge_dropout", "self_loop_dropout"},
+    "comp_gcn": {"layers", "hidden_dropout"},
+    "quate": set(),
+    "rescal": {"initial_range"},
+}
+KERNEL = 3  # the side of conve's filters
+CACHES = ("enriched_embeddings", "enriched_representations")  # of R-GCN and CompGCN
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The baselines' options; the values are those of RotatE for WN18RR (Sun et al. 2019), put into the L2 norm."""
+    """The baselines' options; the values are those of RotatE for WN18RR (Sun et al. 2019)."""
 
-    interaction: Literal["transe", "distmult", "complex", "rotate"] = "rotate"
-    dimension: int = 500  # of complex and rotate: complex numbers, each two of an embedding's
-    norm: int = 2  # of the distances of transe and rotate
-    initial_range: float = 0.36  # vectors start uniform in ± this; rotate's relations as random phases
-    loss: Literal["nssa", "marginranking", "softplus", "crossentropy", "bcewithlogits"] = "nssa"  # PyKEEN's name
+    interaction: Literal[
+        "rotate",
+        "transe",
+        "transh",
+        "transr",
+        "transd",
+        "distmult",
+        "complex",
+        "tucker",
+        "conve",
+        "convkb",
+        "r_gcn",
+        "comp_gcn",
+        "quate",
+        "rescal",
+    ] = "rotate"
+    dimension: int = 500  # of entities; of complex and rotate complex numbers, of quate quaternions
+    relation_dimension: int = 0  # of transr, transd and tucker; 0: the same
+    norm: int = 2  # of the distances of transe, transh and transr: 1 or 2
+    initial_range: float = 0.0  # vectors start uniform in ± this (rotate's relations as phases); 0: as PyKEEN has it
+    unit_entities: bool = True  # of transe and distmult: entities have length 1
+    inverse_relations: bool = False  # (t, r⁻¹, h) has a relation of its own; comp_gcn needs it
+    input_dropout: float = 0.2  # of conve's image and of tucker's heads
+    feature_dropout: float = 0.2  # of conve's feature maps and of tucker's relation matrices
+    hidden_dropout: float = 0.3  # before the product with the entities; of convkb's features, of comp_gcn's messages
+    edge_dropout: float = 0.4  # of r_gcn
+    self_loop_dropout: float = 0.2  # of r_gcn
+    height: int = 10  # of conve's image of an entity; its width is dimension / height
+    channels: int = 32  # of conve; filters of convkb
+    layers: int = 2  # of r_gcn and comp_gcn
+    blocks: int = 0  # on the diagonal of r_gcn's relation matrices; 0: sums of base matrices
+    loop: Literal["slcwa", "lcwa"] = "slcwa"  # beside drawn false triples, or beside all tails
+    loss: Literal[
+        "nssa", "marginranking", "softplus", "crossentropy", "bcewithlogits", "bceaftersigmoid", "infonce"
+    ] = "nssa"  # PyKEEN's name
     margin: float = 6.0  # of nssa and marginranking
     adversarial_temperature: float = 0.5  # of nssa: the weights are a softmax of scores times this
-    negatives: int = 1024  # for each positive, all with another head or all with another tail
-    corruption: Literal["filtered", "uniform"] = "filtered"  # uniform: true training triples may be among them
-    regularisation: float = 0.0  # weight of the sum of all parameters' third powers, as in RotatE's released code
+    label_smoothing: float = 0.0  # of the cross-entropies
+    negatives: int = 1024  # for each positive of slcwa
+    negative_sampler: Literal["basic", "bernoulli"] = (
+        "basic"  # bernoulli: the end with fewer answers (Wang et al. 2014)
+    )
+    filtered_negatives: bool = False  # true training triples are left out
+    regulariser: Literal["model", "none", "lp", "powersum", "all"] = "model"  # model: as PyKEEN has it
+    # weight of the mean norm (lp), or of its power (powersum), of a batch's vectors; all: of all parameters' powers
+    regularisation: float = 0.0
+    regularisation_power: float = 3.0
+    optimizer: Literal["adam", "adagrad", "adadelta", "sgd"] = "adam"
 
     def __post_init__(self):
-        if self.norm != 2:
-            remedy = "set norm: 2; the L1 distance is no inner product of a query's and an entity's vector"
-            raise InputError(f"norm is {self.norm}", "method structural", remedy)
+        for field in fields(self):
+            of_vectors = any(field.name in options for options in READ.values())
+            if of_vectors and field.name not in READ[self.interaction] and getattr(self, field.name) != field.default:
+                _refuse(f"{field.name} is no option of {self.interaction}", "leave it out")
+        if self.norm not in (1, 2):
+            _refuse(f"norm is {self.norm}", "set 1 or 2")
         if self.negatives < 1:
-            raise InputError(f"negatives is {self.negatives}", "method structural", "it must be at least 1")
+            _refuse(f"negatives is {self.negatives}", "it must be at least 1")
+        if self.interaction == "comp_gcn" and not self.inverse_relations:
+            _refuse("comp_gcn passes messages along inverse relations", "set inverse_relations: true")
+        if self.interaction == "r_gcn" and self.inverse_relations:
+            _refuse("r_gcn makes the inverses itself", "set inverse_relations: false")
+        width, rest = divmod(self.dimension, self.height)
+        if self.interaction == "conve" and (rest or width < KERNEL):
+            what = f"dimension {self.dimension} is no image of height {self.height}"
+            _refuse(what, f"choose a height that divides it into {KERNEL} or more columns")
+        if self.label_smoothing and self.loss not in SMOOTHED:
+            _refuse(f"{self.loss} has no label smoothing", f"choose one of {', '.join(SMOOTHED)}")
 
 
-class Method(_interface.LinkPredictor):
+class Method(_interface.CandidateScorer):
     """See the module."""
 
     Parameters = Parameters
@@ -60,132 +134,213 @@ class Method(_interface.LinkPredictor):
     def __init__(self, parameters: Parameters, graph: Graph, model: Path | None):
         super().__init__(parameters, graph, model)
         self.parameters_ = parameters
-        self.model = _pykeen_model(parameters, graph)
-        self.known = true_keys(graph, ["train"])
+        self.triples = CoreTriplesFactory(
+            graph.split("train").copy(),
+            graph.entity_count,
+            graph.relation_count,
+            create_inverse_triples=parameters.inverse_relations,
+        )
+        self.model = _pykeen_model(parameters, self.triples)
+        self._exact: list[torch.nn.Module] = []  # a list, for a module would count as a part of this one
 
     # Training
 
+    def fit(self, options: Any, seed: int, checkpoints: Path, validate: Callable[[], dict[str, float]]) -> dict:
+        """See Method; by PyKEEN's loop, in fp32 and in one process."""
+        if options.precision != "fp32":
+            _refuse(f"PyKEEN's loops train in fp32, not in {options.precision}", "set the training's precision: fp32")
+        if options.other_learning_rate:
+            _refuse("there is no language model beside which others learn", "leave other_learning_rate out")
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            _refuse("PyKEEN's loops train in one process", "start one")
+        self.to("cuda" if torch.cuda.is_available() else "cpu")
+        p = self.parameters_
+        optimizer = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+        if p.optimizer == "adam":
+            optimizer["betas"] = (options.beta1, options.beta2)
+        negatives = {"num_negs_per_pos": p.negatives, "filtered": p.filtered_negatives}
+        sampler = {"negative_sampler": p.negative_sampler, "negative_sampler_kwargs": negatives}
+        loop = LOOPS[p.loop](
+            model=self.model,
+            triples_factory=self.triples,
+            optimizer=p.optimizer,
+            optimizer_kwargs=optimizer,
+            automatic_memory_optimization=False,
+            **(sampler if p.loop == "slcwa" else {}),
+        )
+        return Course(self, loop, options, checkpoints, validate).run(self.triples, p.label_smoothing, seed)
+
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
-        """See Method; `negatives` (b, n) replace the head where `of_heads` (b,) is true, else the tail."""
-        of_heads, mine = generator.random(len(triples)) < 0.5, slice(part, None, parts)
-        return {
-            "triples": as_tensor(triples[mine]),
-            "negatives": as_tensor(self._wrong_ends(triples, of_heads, generator)[mine]),
-            "of_heads": torch.from_numpy(of_heads[mine].copy()),
-        }
+        """PyKEEN's loop makes its own batches."""
+        raise InputError("trains by PyKEEN's loop", "method structural", "call fit")
 
-    def _wrong_ends(self, triples: np.ndarray, of_heads: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Entities (b, n), uniform over those that make no true training triple at that end of triples (b, 3)."""
-        count = self.parameters_.negatives
-        false, ends = np.repeat(triples, count, axis=0), np.repeat(np.where(of_heads, 0, 2), count)
-        left = np.arange(len(false))
-        for _ in range(ROUNDS):
-            false[left, ends[left]] = generator.integers(self.graph.entity_count, size=len(left))
-            if self.parameters_.corruption == "uniform":
-                break
-            left = left[among(triple_keys(false[left], self.graph), self.known)]
-        return false[np.arange(len(false)), ends].reshape(len(triples), count)
+    def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
+        """PyKEEN's loop computes its own loss."""
+        raise InputError("trains by PyKEEN's loop", "method structural", "call fit")
 
-    def forward(self, triples, negatives, of_heads) -> dict[str, torch.Tensor]:
-        """PyKEEN's loss over the scores of triples (b, 3) and of their negatives (b, n), and the regularisation."""
-        positive = self.model.score_hrt(triples)
-        negative = positive.new_empty(negatives.shape)
-        negative[of_heads] = self.model.score_h(triples[of_heads][:, 1:], heads=negatives[of_heads])
-        negative[~of_heads] = self.model.score_t(triples[~of_heads][:, :2], tails=negatives[~of_heads])
-        fit = self.model.loss.process_slcwa_scores(positive, negative)
-        if not self.parameters_.regularisation:
-            return {"loss": fit}
-        cubes = sum(parameter.abs().pow(3).sum() for parameter in self.model.parameters())
-        penalty = self.parameters_.regularisation * cubes
-        return {"loss": fit + penalty, "fit": fit, "regularisation": penalty}
+    def trainable(self) -> dict[str, torch.Tensor]:
+        """See Method; with the running statistics of batch normalisation."""
+        statistics = {name: buffer for name, buffer in self.named_buffers() if ".running_" in name}
+        return super().trainable() | statistics
 
-    # Ranking
+    def load(self, directory: Path) -> None:
+        """See Method."""
+        super().load(directory)
+        self._forget()
 
-    def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:
-        """See Method; the score of an entity is the inner product up to a number that is the query's alone."""
-        return self._in_batches(self._queries, np.stack([heads, relations], axis=1), batch_size)
+    def train(self, mode: bool = True) -> "Method":
+        """See torch; what was computed for scoring holds until then."""
+        if mode:
+            self._forget()
+        return super().train(mode)
 
-    def encode_entities(self, entities: np.ndarray, batch_size: int) -> np.ndarray:
-        """See Method; of distances the last column is -|e|², so that 2 q · e - |e|² = |q|² - |q - e|²."""
-        return self._in_batches(self._entities, entities, batch_size)
+    def _forget(self) -> None:
+        self._exact.clear()
+        for module, cache in _caches(self.model):
+            setattr(module, cache, None)
+
+    # Scoring
+
+    def score_candidates(
+        self, heads: np.ndarray, relations: np.ndarray, candidates: np.ndarray, batch_size: int
+    ) -> np.ndarray:
+        """See CandidateScorer."""
+        count, candidates = self.graph.relation_count, as_tensor(candidates)
+        scores = np.empty((len(heads), len(candidates)), np.float32)
+        for inverse in (False, True):
+            rows = np.flatnonzero((relations >= count) == inverse)
+            if not len(rows):
+                continue
+            pairs = np.stack([heads[rows], relations[rows]], axis=1)
+            if inverse:  # (t, r⁻¹, ?) asks for the head of (?, r, t)
+                pairs = np.stack([pairs[:, 1] - count, pairs[:, 0]], axis=1)
+            scores[rows] = self._tiled(as_tensor(pairs), inverse, candidates, batch_size)
+        return scores
 
     def score_triples(self, triples: np.ndarray, batch_size: int) -> np.ndarray:
-        """See Method; by the model itself: the negative distance of transe and rotate."""
+        """See Method; an inverse triple as the triple that it is the inverse of."""
         inverse = triples[:, 1] >= self.graph.relation_count
-        triples = np.where(inverse[:, None], self.graph.inverse(triples), triples)
-        return self._in_batches(self.model.score_hrt, triples, batch_size)[:, 0]
+        triples = as_tensor(np.where(inverse[:, None], self.graph.inverse(triples), triples))
+        return self._scored(lambda model, rows: model.predict_hrt(rows)[:, 0], triples, batch_size)
+
+    def _tiled(self, pairs: torch.Tensor, heads: bool, candidates: torch.Tensor, size: int) -> np.ndarray:
+        """Scores (n, m) of candidates as the heads of (r, t) or else the tails of (h, r), pairs (n, 2)."""
+
+        def score(model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+            tiles = candidates.to(model.device).split(size)
+            if heads:
+                return torch.cat([model.predict_h(rows, heads=tile) for tile in tiles], dim=1)
+            return torch.cat([model.predict_t(rows, tails=tile) for tile in tiles], dim=1)
+
+        return self._scored(score, pairs, max(1, size // max(1, len(candidates))))
 
     @torch.inference_mode()
-    def _in_batches(self, function: Callable[[torch.Tensor], torch.Tensor], rows: np.ndarray, size: int) -> np.ndarray:
-        training, device = self.training, self.model.device
+    def _scored(self, score: Callable[..., torch.Tensor], rows: torch.Tensor, size: int) -> np.ndarray:
+        training = self.training
         self.eval()
-        parts = as_tensor(rows).split(size)
-        results = torch.cat([function(part.to(device)).cpu() for part in parts]).numpy()
-        self.train(training)
-        return results
+        try:
+            model = self._exact_model()
+            parts = [score(model, part.to(model.device)).float().cpu() for part in rows.split(size)]
+        finally:
+            self.train(training)
+        return torch.cat(parts).numpy()
 
-    def _queries(self, queries: torch.Tensor) -> torch.Tensor:
-        entities, relations = self.model.entity_representations[0], self.model.relation_representations[0]
-        heads, numbers = queries.T
-        count = self.graph.relation_count
-        moved = _compose(
-            self.parameters_.interaction,
-            entities(heads),
-            relations(numbers % count),
-            (numbers >= count)[:, None],
-        )
-        vectors = _real(moved)
-        if self.parameters_.interaction not in DISTANCES:
-            return vectors
-        return torch.cat([2 * vectors, torch.ones_like(vectors[:, :1])], dim=1)
+    def _exact_model(self) -> torch.nn.Module:
+        """The model in double precision: equal vectors must tie, and a product's last bits depend on the place.
 
-    def _entities(self, entities: torch.Tensor) -> torch.Tensor:
-        vectors = _real(self.model.entity_representations[0](entities))
-        if self.parameters_.interaction not in DISTANCES:
-            return vectors
-        return torch.cat([vectors, -vectors.square().sum(dim=1, keepdim=True)], dim=1)
-
-
-def _compose(interaction: str, heads: torch.Tensor, relations: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-    """What the answer's vector has to be like; heads and relations (n, d), inverse: bool (n, 1)."""
-    if interaction == "transe":
-        return heads + torch.where(inverse, -relations, relations)
-    if interaction == "distmult":
-        return heads * relations
-    return heads * torch.where(inverse, relations.conj(), relations)
+        They are rounded away. What a graph network makes of all vectors is computed once, in single precision.
+        """
+        if not self._exact:
+            for module, cache in _caches(self.model):
+                setattr(module, cache, None)
+            model = copy.deepcopy(self.model).eval()
+            for vectors in (*model.entity_representations, *model.relation_representations):
+                vectors(torch.zeros(1, dtype=torch.long, device=model.device))  # fills its cache if it has one
+            model.double()
+            for module, cache in _caches(model):
+                value = getattr(module, cache)
+                doubled = value.double() if torch.is_tensor(value) else tuple(part.double() for part in value)
+                setattr(module, cache, doubled)
+            self._exact.append(model)
+        return self._exact[0]
 
 
-def _real(vectors: torch.Tensor) -> torch.Tensor:
-    """Complex (n, d) as real (n, 2d), whose inner product is the real part of u · v̄; real ones as they are."""
-    return torch.view_as_real(vectors).flatten(1) if vectors.is_complex() else vectors
+def _caches(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:
+    """Where the graph networks of a model keep what they computed."""
+    return [(module, name) for module in model.modules() for name in CACHES if getattr(module, name, None) is not None]
 
 
-def _pykeen_model(parameters: Parameters, graph: Graph):
-    """PyKEEN's model for all entities and relations of a graph, its loss included."""
-    logging.getLogger("pykeen").setLevel(logging.ERROR)
-    # PyKEEN makes its folders when it is imported: not in a home directory, which may be read-only.
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("PYSTOW_HOME", folder)
-        from pykeen.models import ERModel
-        from pykeen.nn.init import init_phases
-        from pykeen.triples import CoreTriplesFactory
-        from pykeen.utils import NoRandomSeedNecessary, complex_normalize
-    p = parameters
-    uniform = {
-        "shape": p.dimension,
-        "dtype": torch.cfloat if p.interaction in COMPLEX else torch.float,
-        "initializer": "uniform",
-        "initializer_kwargs": {"a": -p.initial_range, "b": p.initial_range},
-    }
-    # A normaliser and no constrainer: that one changes parameters between the steps, which only PyKEEN's loop does.
-    phases = {"initializer": init_phases, "initializer_kwargs": None, "normalizer": complex_normalize}
-    return ERModel(
-        triples_factory=CoreTriplesFactory(graph.split("train").copy(), graph.entity_count, graph.relation_count),
-        interaction=p.interaction,
-        interaction_kwargs={"p": p.norm} if p.interaction == "transe" else None,
-        entity_representations_kwargs=uniform,
-        relation_representations_kwargs=uniform | phases if p.interaction == "rotate" else uniform,
+def _pykeen_model(p: Parameters, triples: CoreTriplesFactory) -> torch.nn.Module:
+    """PyKEEN's model for all entities and relations, its loss and its regulariser included."""
+    model = model_resolver.make(
+        p.interaction.replace("_", ""),
+        _options(p),
+        triples_factory=triples,
         loss=p.loss,
         loss_kwargs={option: getattr(p, option) for option in LOSS_OPTIONS.get(p.loss, ())},
         random_seed=NoRandomSeedNecessary,  # the stage has set it
     )
+    if p.regulariser != "model":
+        for vectors in (*model.entity_representations, *model.relation_representations):
+            vectors.regularizer = _regulariser(p)
+    if p.regulariser == "all":
+        for parameter in model.parameters():
+            _regularise(model, parameter, p)
+    return model
+
+
+def _options(p: Parameters) -> dict[str, Any]:
+    """Our options under the names that PyKEEN's class of the model has for them."""
+    options: dict[str, Any] = {"embedding_dim": p.dimension}
+    read = READ[p.interaction]
+    if "relation_dimension" in read:
+        options["relation_dim"] = p.relation_dimension or p.dimension
+    if "norm" in read:
+        options["scoring_fct_norm"] = p.norm
+    if "unit_entities" in read and not p.unit_entities:
+        options["entity_constrainer"] = None
+    if p.initial_range:
+        uniform = partial(torch.nn.init.uniform_, a=-p.initial_range, b=p.initial_range)
+        options["entity_initializer"] = uniform
+        if p.interaction != "rotate":
+            options["relation_initializer"] = uniform
+    return options | _sizes(p)
+
+
+def _sizes(p: Parameters) -> dict[str, Any]:
+    """What only one model has."""
+    dropouts = p.input_dropout, p.feature_dropout, p.hidden_dropout
+    match p.interaction:
+        case "tucker":
+            return dict(zip(("dropout_0", "dropout_1", "dropout_2"), dropouts, strict=True))
+        case "conve":
+            names = ("input_dropout", "feature_map_dropout", "output_dropout")
+            size = {"embedding_height": p.height, "embedding_width": p.dimension // p.height}
+            return {**size, "output_channels": p.channels, **dict(zip(names, dropouts, strict=True))}
+        case "convkb":
+            return {"num_filters": p.channels, "hidden_dropout_rate": p.hidden_dropout}
+        case "r_gcn":
+            matrices = {"decomposition": "block", "decomposition_kwargs": {"num_blocks": p.blocks}} if p.blocks else {}
+            dropouts = {"edge_dropout": p.edge_dropout, "self_loop_dropout": p.self_loop_dropout}
+            return {"num_layers": p.layers, "edge_weighting": "inverseindegree", **dropouts, **matrices}
+        case "comp_gcn":
+            layer = {"dropout": p.hidden_dropout, "activation": "tanh", "composition": "circularcorrelation"}
+            return {"encoder_kwargs": {"num_layers": p.layers, "layer_kwargs": layer}}
+    return {}
+
+
+def _regulariser(p: Parameters) -> torch.nn.Module | None:
+    if p.regulariser in ("none", "all"):
+        return None
+    return regularizer_resolver.make(p.regulariser, {"weight": p.regularisation, "p": p.regularisation_power})
+
+
+def _regularise(model: torch.nn.Module, parameter: torch.nn.Parameter, p: Parameters) -> None:
+    """The sum of a parameter's powers, as in RotatE's released code; PyKEEN takes a mean over its rows."""
+    weight = p.regularisation * parameter.numel() / parameter.shape[-1]
+    options = {"weight": weight, "p": p.regularisation_power, "apply_only_once": True}
+    model.append_weight_regularizer(parameter, regularizer="powersum", regularizer_kwargs=options)
+
+
+def _refuse(what: str, remedy: str) -> None:
+    raise InputError(what, "method structural", remedy)

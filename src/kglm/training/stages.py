@@ -53,20 +53,20 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
             shutil.copytree(Path(checkpoints) / "epochs", directory, dirs_exist_ok=True)
     with atomic_file(out / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in history["log"]), "utf-8")
-    parameters = sum(tensor.numel() for tensor in method.trainable().values())
+    parameters = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
     trained = {"best": history["best"], "trained_parameters": parameters}
     write_json({**run_identity(spec), "spec": spec, **trained, **environment(started)}, out / "run.json")
 
 
 def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoints: Path) -> dict:
+    validate = validator(method, graph, options)
+    if history := method.fit(options, spec["seed"], checkpoints, validate):
+        return history
     import torch
     from transformers import TrainingArguments
 
     from kglm.training.trainer import MethodTrainer, last_checkpoint
 
-    history = method.fit(options, spec["seed"], checkpoints, validator(method, graph, options))
-    if history is not None:
-        return history
     parts = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size % parts:
         raise InputError(f"batch_size {options.batch_size} cannot be shared by {parts} processes", spec["name"])
@@ -97,7 +97,7 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
     )
-    trainer = MethodTrainer(method, schedule, options, arguments, validator(method, graph, options))
+    trainer = MethodTrainer(method, schedule, options, arguments, validate)
     latest = last_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=str(latest) if latest else None)
     if trainer.interrupted is not None and trainer.state.global_step < schedule.steps:
@@ -192,7 +192,7 @@ def _loaded(spec: dict, graph: Path, model: Path | None, weights: Path) -> tuple
     loaded = Graph.read(graph)
     method = build_method(spec["method"], spec["parameters"], loaded, model)
     method.load(weights)
-    return method.to("cuda" if torch.cuda.is_available() else "cpu"), loaded
+    return method.to("cuda" if torch.cuda.is_available() else "cpu").eval(), loaded
 
 
 def _part(rows: np.ndarray, shard: str) -> np.ndarray:
