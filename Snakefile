@@ -3,16 +3,18 @@
 #     snakemake --configfile workflow/scales/demo.yaml --cores 2
 from snakemake.utils import min_version
 
-from kglm import config as configuration
-from kglm.validation import check_or_exit
+from kglm import config as configuration, frozen, validation
 
 min_version("9.27")
 
 
-configfile: "config.yaml"
+if workflow.remote_exec:  # a submitted job: its configuration is the frozen one
+    frozen.check_or_exit(workflow)
+else:
 
+    configfile: "config.yaml"
 
-check_or_exit(config, f"{workflow.basedir}/workflow/schemas")
+    validation.check_or_exit(config, f"{workflow.basedir}/workflow/schemas")
 
 
 pathvars:

@@ -1,9 +1,11 @@
 import errno
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from kglm import files
-from kglm.artefacts import RELATIONS, read_parquet, write_parquet
+from kglm.artefacts import RELATIONS, read_parquet, read_tensors, write_parquet
 from kglm.errors import InputError
 
 
@@ -30,6 +32,19 @@ def test_a_directory_is_whole_or_absent(tmp_path):
     assert [file.name for file in path.iterdir()] == ["a"] and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("atomic", [files.atomic_file, files.atomic_directory])
+def test_what_a_killed_writer_left_goes_with_the_next_and_nothing_else_does(tmp_path, atomic):
+    entered = atomic(tmp_path / "run")
+    left = entered.__enter__()  # and never left: the process was killed
+    others = {tmp_path / name for name in (".run.json.abcdefgh", ".run.short", "run.abcdefgh", ".rerun.abcdefgh")}
+    for other in others:
+        other.touch()
+    with atomic(tmp_path / "run") as temporary:
+        assert not left.exists()
+        assert temporary.exists()
+    assert set(tmp_path.iterdir()) == others | {tmp_path / "run"}
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, code):
     with pytest.raises(InputError, match="the disk is full"), files.atomic_file(tmp_path / "file"):
@@ -53,6 +68,36 @@ def test_a_damaged_or_foreign_parquet_file_is_told(tmp_path, ring_graph):
     ring_graph.entities.to_parquet(tmp_path / "entities.parquet")
     with pytest.raises(InputError, match="has columns"):
         read_parquet(tmp_path / "entities.parquet", RELATIONS)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match="not a readable Parquet file"):
-        read_parquet(path, RELATIONS)
+    content = path.read_bytes()
+    place = content.index(b"next")  # one bit of a text: the format alone would not tell
+    for damaged in (content[:-20], content[:place] + b"n" + bytes([content[place + 1] ^ 1]) + content[place + 2 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="not a readable Parquet file"):
+            read_parquet(path, RELATIONS)
+
+
+def test_tensors_are_read_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "t.safetensors"
+    with pytest.raises(InputError, match=r"t\.safetensors: no such file"):
+        read_tensors(path)
+    save_file({"a": np.arange(6.0)}, path)
+    assert read_tensors(path)["a"].tolist() == list(range(6))
+    content = path.read_bytes()
+    for damaged in (b"", content[:20], content[:-1], b"\xff" * len(content)):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="not a readable safetensors file"):
+            read_tensors(path)
+
+
+def test_lines_of_json_name_the_line_that_is_none(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with pytest.raises(InputError, match="no such file"):
+        files.read_json_lines(path)
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n')
+    assert files.read_json_lines(path) == [{"step": 1}, {"step": 2}]
+    path.write_bytes(b'{"step": 1}\n{"st')
+    with pytest.raises(InputError, match=r"log\.jsonl:2: not JSON"):
+        files.read_json_lines(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"log\.jsonl: not JSON"):
+        files.read_json_lines(path)

@@ -1,15 +1,18 @@
-"""The columns of every Parquet artefact, in one place, and the only two functions that write and read them."""
+"""The columns of every Parquet artefact, in one place, and the functions that write and read artefacts."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
 
 from kglm.errors import InputError
 from kglm.files import atomic_file
 
 _TEXT = pa.string()
+_REMEDY = "delete it and run the stage that writes it again"
 
 # Row i is entity i. `name` and `description` are clean text, "" where the dataset has none; at least one is not "".
 ENTITIES = pa.schema([("id", _TEXT), ("name", _TEXT), ("description", _TEXT), ("in_train", pa.bool_())])
@@ -112,18 +115,28 @@ def write_parquet(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
     """Write the columns of `schema` (ValueError or pa.ArrowInvalid where the frame does not fit it)."""
     table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     with atomic_file(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_parquet(path: Path, schema: pa.Schema) -> pd.DataFrame:
     """Read an artefact; InputError where it is missing, damaged or has other columns than `schema`."""
-    remedy = "delete it and run the stage that writes it again"
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
     except FileNotFoundError:
         raise InputError("no such file", path, "run the stage that writes it") from None
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"not a readable Parquet file ({error})", path, remedy) from None
+        raise InputError(f"not a readable Parquet file ({error})", path, _REMEDY) from None
     if not table.schema.remove_metadata().equals(schema):
-        raise InputError(f"has columns {table.schema.names}, expected {schema.names}", path, remedy)
+        raise InputError(f"has columns {table.schema.names}, expected {schema.names}", path, _REMEDY)
     return table.to_pandas()
+
+
+def read_tensors(path: Path, framework: str = "numpy") -> dict[str, Any]:
+    """All tensors of a safetensors file, as arrays of NumPy or of torch ("pt"); InputError where it is damaged."""
+    try:
+        with safe_open(path, framework) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+    except FileNotFoundError:
+        raise InputError("no such file", path, "run the stage that writes it") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"not a readable safetensors file ({error})", path, _REMEDY) from None

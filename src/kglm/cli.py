@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from kglm.errors import InputError
+from kglm.files import disk_trouble
 
 # stage -> "module:function"; the module is imported when the stage is called, so that no stage pays for another's.
 STAGES = {
@@ -42,6 +43,7 @@ STAGES = {
     "attention": "kglm.analysis.attention:attention",
     "cost": "kglm.analysis.cost:cost",
     "plan": "kglm.planning:plan",
+    "check_plan": "kglm.planning:check_plan",
     "audit": "kglm.paper.audit:audit",
     "table": "kglm.paper.tables:table",
     "figure": "kglm.paper.figures:figure",
@@ -113,8 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
         parameters = inspect.signature(function).parameters.values()
         positional = [options.pop(each.name) for each in parameters if each.kind is each.POSITIONAL_ONLY]
         function(*positional, **options)
-    except InputError as error:
-        print(f"kglm {stage}: {error}", file=sys.stderr)
+    except Exception as error:
+        told = error if isinstance(error, InputError) else disk_trouble(error)
+        if told is None:
+            raise
+        print(f"kglm {stage}: {told}", file=sys.stderr)
         return 2
     return 0
 

@@ -156,6 +156,11 @@ def shards(config: dict, name: str) -> int:
     return merge(*_layers(config, name)).get("shards", 1)
 
 
+def training_resources(config: dict, name: str) -> dict:
+    """What a run's training asks for at its first attempt: as all do, but for what its method or dataset needs."""
+    return merge(config["resources"]["train"], merge(*_layers(config, name)).get("resources", {}))
+
+
 def weights_of(config: dict, name: str) -> str:
     """The run whose weights a run ranks: itself, unless it names another."""
     return config["runs"][name].get("weights", name)
@@ -166,6 +171,39 @@ def analysis_spec(config: dict, analysis: str, run: str) -> dict:
     entry, resolved = config["analyses"].get(analysis, {}), run_spec(config, run)
     own = entry.get("datasets", {}).get(resolved["dataset"], {})
     return {"name": run, "run": resolved, "options": merge(entry.get("options", {}), own)}
+
+
+def plan_spec(config: dict) -> dict:
+    """What the plan of all runs depends on beside their own specs.
+
+    runs: of each, whether it trains weights of its own, whether it is ranked, in how many jobs it is encoded, what its
+    training asks for, and how many candidates it scores (0: all).
+    """
+    runs, told = config["runs"], ("expect", "descriptions")
+    shown = {
+        path
+        for kind in ("table", "figure")
+        for name in built(config, f"{kind}s")
+        for path in inputs(config, kind, name)
+    }
+    datasets = {name: config["datasets"][name] for name in built_datasets(config)}
+    return {
+        "folder": f"{config['results']}/{config['scale']}",
+        "card": config["card"],
+        "resources": config["resources"],
+        "models": {name: config["models"][name] for name in built_models(config)},
+        "datasets": {name: {key: entry[key] for key in told if key in entry} for name, entry in datasets.items()},
+        "runs": {
+            name: {
+                "trains": weights_of(config, name) == name,
+                "ranked": f"runs/{name}/metrics.json" in shown,
+                "shards": shards(config, name),
+                "resources": training_resources(config, name),
+                "top": runs[name].get("candidates", {}).get("top", 0),
+            }
+            for name in built_runs(config)
+        },
+    }
 
 
 def spec(config: dict, kind: str, name: str) -> dict:
@@ -180,6 +218,8 @@ def spec(config: dict, kind: str, name: str) -> dict:
         return {**run_spec(config, name), "evaluation": {**config["evaluation"], "protocol": protocol(config, name)}}
     if kind == "access":
         return {"name": name, "models": {model: config["models"][model] for model in built_models(config)}}
+    if kind == "plan":
+        return {"name": name, **plan_spec(config)}
     if kind == "instructions":
         return {"name": name, **config["instructions"]}
     if kind == "paper":

@@ -97,6 +97,7 @@ def test_a_reported_number_rewrites_tables_and_trains_nothing(copy):
     reported.write_text(reported.read_text("utf-8").replace(",0.554,", ",0.555,", 1), "utf-8")
     planned = copy.planned()
     assert {"kalm_table_1", "kalm_table_4"} <= tables(planned)
+    assert {"audit.csv", "audit.md", "audit.tex"} <= planned
     assert not [path for path in planned if path.startswith(("runs/", "data/", "models/"))]
 
 
@@ -136,4 +137,4 @@ def test_resources_and_captions_of_others_redo_nothing(copy):
         overlay.write("resources: {train: {threads: 2, mem_mb: 3000}}\n")
         overlay.write("tables: {kalm_table_6: {caption: Another.}}\n")
         overlay.write("runs: {kalm_umls_att: {seed: 5}}\n")
-    assert copy.planned() == set()
+    assert copy.planned() == {"plan.txt", "specs/plan/plan.json"}  # whether all fits is asked again

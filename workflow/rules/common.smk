@@ -4,10 +4,20 @@ import re
 import shutil
 import sys
 
+from kglm.files import sha256
 from kglm.invalidation import code_hash
 
-# The stages are called as `kglm`, also where the environment of this Snakefile was not activated.
-os.environ |= {"PATH": os.pathsep.join([*os.get_exec_path(), os.path.dirname(sys.executable)])}
+# The stages are called as `kglm`, also where the environment of this Snakefile was not activated; SLURM's commands
+# by way of the profile's folder.
+SLURM = f"{workflow.basedir}/workflow/profiles/slurm/bin"
+os.environ |= {"PATH": os.pathsep.join([SLURM, *os.get_exec_path(), os.path.dirname(sys.executable)])}
+
+
+# What is submitted works on the configuration, the rules and the code of this moment.
+onstart:
+    frozen.hand_on(workflow, config)
+
+
 if config.get("mirror"):
     os.environ.setdefault("KGLM_MIRROR", config["mirror"])
 
@@ -57,6 +67,13 @@ def scaled(kind, what):
     return lambda wildcards, attempt: attempt * config["resources"][kind][what]
 
 
+def training(what):
+    """What a run's training asks for; memory and time grow with a job's attempts."""
+    return lambda wildcards, attempt: (1 if what == "gpu" else attempt) * (
+        configuration.training_resources(config, wildcards.run).get(what, 0)
+    )
+
+
 def run_code(stage):
     """The code that a stage reaches for one run, with the file of the run's method and of no other."""
     return lambda wildcards: code_hash(stage, config["runs"][wildcards.run]["method"])
@@ -77,6 +94,10 @@ def graph_files(dataset):
 
 def run_graph(wildcards):
     return graph_files(config["runs"][wildcards.run]["dataset"])
+
+
+def planned_runs(wildcards):
+    return [f"<results>/specs/run/{run}.json" for run in configuration.built_runs(config)]
 
 
 def run_model(wildcards):
@@ -127,6 +148,12 @@ def own_files(section):
     return lambda wildcards: configuration.local_files(config[section][wildcards[0]])
 
 
+def own_contents(section):
+    """The sums of these files: what is in them counts, whatever their times say."""
+    files = own_files(section)
+    return lambda wildcards: [sha256(path) for path in files(wildcards) if os.path.isfile(path)]
+
+
 def analysed_corpus(analysis, file="test.txt"):
     return f"<results>/corpora/{config['analyses'][analysis]['corpus']}/{file}"
 
@@ -139,9 +166,31 @@ def sources(kind):
 
 
 def paper_files(wildcards):
-    """The document and its summary; the typeset document where there is a LaTeX."""
-    names = ["summary.txt", "paper.tex"] + ["paper.pdf"] * (shutil.which("latexmk") is not None)
+    """The document, its summary and the report; the typeset document where there is a LaTeX."""
+    names = ["summary.txt", "paper.tex", "report.html"] + ["paper.pdf"] * (
+        shutil.which("latexmk") is not None
+    )
     return [f"<results>/{name}" for name in names]
+
+
+def reported_runs(wildcards):
+    """Of each run that is shown: its configuration, how it was trained, and what it measured."""
+    items = [("table", table) for table in TABLES] + [("figure", figure) for figure in FIGURES]
+    shown = {path for item in items for path in configuration.inputs(config, *item)}
+    files = []
+    for run in configuration.built_runs(config):
+        files += [f"specs/run/{run}.json"]
+        files += [f"runs/{run}/{name}" for name in ("run.json", "log.jsonl") if run in TRAINED]
+        for measured in (["metrics.json", "ranks.parquet", "answers.parquet"], ["classification.json"]):
+            if f"runs/{run}/{measured[0]}" in shown:
+                files += [f"runs/{run}/{name}" for name in measured]
+    return [f"<results>/{file}" for file in files]
+
+
+def reported_graphs(wildcards):
+    """The graphs of these runs."""
+    graphs = map(graph_files, configuration.built_datasets(config))
+    return [path for files in graphs for path in files.values()]
 
 
 def reader_files(wildcards):

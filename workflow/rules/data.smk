@@ -1,11 +1,31 @@
 # config entry -> data/<dataset>/raw/ -> {entities,relations,triples}.parquet, statistics.json, problems.json
 #              -> triples_with_inverse.parquet, instructions/{train,valid,test}.parquet
 # config entry -> corpora/<corpus>/raw/ -> {train,test}.txt or questions.parquet
+# A run that fits no GPU, or a disk that is too small, stops everything here, also where all is fetched already: each
+# training waits for this rule.
+rule check_plan:
+    input:
+        spec="<results>/specs/plan/plan.json",
+        runs=planned_runs,
+    output:
+        "<results>/plan.txt",
+    log:
+        "<results>/logs/check_plan.log",
+    localrule: True
+    conda:
+        "../../envs/kglm.yaml"
+    params:
+        code=code_hash("check_plan"),
+    shell:
+        "kglm check_plan --spec {input.spec} --runs {input.runs} --out {output} > {log} 2>&1"
+
+
 # A gated model without access stops everything here: each job that is submitted waits for some fetched file, and
 # each fetching rule waits for this one.
 rule check_access:
     input:
         spec="<results>/specs/access/models.json",
+        plan=ancient("<results>/plan.txt"),
     output:
         "<results>/access.json",
     log:
@@ -32,6 +52,7 @@ rule fetch_dataset:
     conda:
         "../../envs/kglm.yaml"
     params:
+        own=own_contents("datasets"),
         code=code_hash("fetch"),
     shell:
         "kglm fetch --spec {input.spec} --out {output} > {log} 2>&1"
@@ -115,6 +136,7 @@ rule fetch_corpus:
     conda:
         "../../envs/kglm.yaml"
     params:
+        own=own_contents("corpora"),
         code=code_hash("fetch"),
     shell:
         "kglm fetch --spec {input.spec} --out {output} > {log} 2>&1"

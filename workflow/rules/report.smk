@@ -11,6 +11,7 @@ rule make_table:
         tex="<results>/tables/{table}.tex",
     log:
         "<results>/logs/make_table/{table}.log",
+    localrule: True
     conda:
         "../../envs/kglm.yaml"
     threads: threads("light")
@@ -34,6 +35,7 @@ rule draw_figure:
         tex="<results>/figures/{figure}.tex",
     log:
         "<results>/logs/draw_figure/{figure}.log",
+    localrule: True
     conda:
         "../../envs/kglm.yaml"
     threads: threads("light")

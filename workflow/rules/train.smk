@@ -9,6 +9,7 @@ rule train_run:
         unpack(run_graph),
         spec="<results>/specs/run/{run}.json",
         model=run_model,
+        plan=ancient("<results>/plan.txt"),
     output:
         weights=directory("<results>/runs/{run}/weights"),
         epochs=directory("<results>/runs/{run}/epochs"),
@@ -25,9 +26,9 @@ rule train_run:
         "../../envs/kglm.yaml"
     threads: threads("train")
     resources:
-        gpu=gpus("train"),
-        mem_mb=scaled("train", "mem_mb"),
-        runtime=scaled("train", "runtime"),
+        gpu=training("gpu"),
+        mem_mb=training("mem_mb"),
+        runtime=training("runtime"),
     params:
         code=run_code("train"),
         model=model_option,

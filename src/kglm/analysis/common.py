@@ -70,7 +70,7 @@ def has_tensor(path: Path, name: str) -> bool:
     try:
         with safe_open(path, "numpy") as file:
             return name in file.keys()  # noqa: SIM118 (the file object is no mapping)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"unreadable ({error})", path, "run the stage that writes it again") from None
 
 
@@ -86,7 +86,7 @@ def read_tensor(path: Path, name: str, rows: Sequence[int] | None = None) -> np.
             return np.concatenate([part[int(row) : int(row) + 1] for row in rows])
     except FileNotFoundError:
         raise InputError("no such file", path, "run the stage that writes it") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"unreadable ({error})", path, "run the stage that writes it again") from None
 
 

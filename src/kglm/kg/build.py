@@ -22,6 +22,7 @@ from kglm.kg.configuration import check
 from kglm.kg.graph import SPLITS, Graph
 from kglm.kg.negatives import corrupted, true_keys
 from kglm.kg.parsers import TEXT, Triples, read_lines, read_triples
+from kglm.kg.sources import check_fetched
 from kglm.kg.splits import BETWEEN_SETS, RELATION_NOT_IN_TRAIN, split_entities, split_triples
 from kglm.kg.statistics import EXAMPLES, compare, duplicates, statistics
 from kglm.kg.texts import TextTable, assign, from_ids, read_texts, repeated
@@ -44,6 +45,7 @@ def graph(spec: dict, raw: Path, out: Path) -> None:
     expected count is wrong; then nothing is written.
     """
     check(spec, "dataset")
+    check_fetched(raw)
     out = Path(out)
     files = _read_files(spec["splits"], Path(raw))
     built, problems = _build(spec, Path(raw), files)

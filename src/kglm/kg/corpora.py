@@ -14,7 +14,7 @@ from kglm.errors import InputError
 from kglm.files import atomic_file
 from kglm.kg.configuration import check
 from kglm.kg.parsers import read_lines
-from kglm.kg.sources import refuse_unsafe
+from kglm.kg.sources import check_fetched, refuse_unsafe
 
 _HEADING = re.compile(r"(= )+.+( =)+")
 _SENTENCE_END = re.compile(r"(?<= [.!?]) (?=\S)")  # WikiText's tokens stand apart
@@ -28,6 +28,7 @@ def corpus(spec: dict, raw: Path, out: Path) -> None:
     repeated ones stay, except where `test_every` deals them out.
     """
     check(spec, "corpus")
+    check_fetched(raw)
     raw, out = Path(raw), Path(out)
     if spec["format"] == "mmlu":
         write_parquet(_questions(raw, spec["files"]), out / "questions.parquet", QUESTIONS)

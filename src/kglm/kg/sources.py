@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from kglm.errors import InputError
-from kglm.files import atomic_directory, sha256, write_json
+from kglm.files import atomic_directory, read_json, sha256, write_json
 from kglm.kg.configuration import check
 from kglm.kg.download import download, shown
 
@@ -65,6 +65,20 @@ def fetch(spec: dict, out: Path) -> None:
         downloads = _Downloads(Path(scratch))
         record = {name: _fetch_file(spec, name, folder / name, downloads) for name in spec["files"]}
         write_json(record, folder / "sources.json")
+
+
+def check_fetched(raw: Path) -> None:
+    """InputError for a file of the folder that is no longer what `fetch` wrote and noted in sources.json.
+
+    A folder without this note was filled by hand: nothing is known of its files.
+    """
+    record = Path(raw) / "sources.json"
+    for name, entry in (read_json(record) if record.is_file() else {}).items():
+        file = Path(raw) / name
+        if not file.is_file() or sha256(file) != entry["sha256"]:
+            raise InputError(
+                "is not the file that was fetched", file, "delete the folder and run the stage fetch again"
+            )
 
 
 def _fetch_file(spec: Mapping, name: str, target: Path, downloads: _Downloads) -> dict:

@@ -47,6 +47,14 @@ def check_folder(folder: Path, where: object = None) -> None:
     raise InputError("no safetensors weights", where, "give a folder with model.safetensors")
 
 
+def check_whole(folder: Path) -> None:
+    """InputError that names the damaged file of a folder that was whole when the stage `model` wrote it."""
+    for file in sorted(Path(folder).glob("*.json")):
+        read_json(file)
+    if not weight_files(folder):
+        raise InputError("no such file", Path(folder) / WEIGHTS[0], "delete the folder and run the stage model again")
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that the weights of a folder consist of, none if there are none.
 

@@ -15,12 +15,24 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from kglm.artefacts import read_tensors
 from kglm.errors import InputError
+from kglm.files import read_json
+from kglm.lm.folder import check_whole
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder; its padding side is right, and padding is the end token where it has none."""
-    tokenizer = AutoTokenizer.from_pretrained(_folder(directory), local_files_only=True, trust_remote_code=False)
+    folder = _folder(directory)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (
+        ValueError,
+        OSError,
+    ):  # transformers' words for a missing file are several lines on what else could be there
+        raise InputError(
+            "its tokenizer is not whole", folder, "delete the folder and run the stage model again"
+        ) from None
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -40,9 +52,12 @@ def load_causal(directory: Path, weights: Path | None = None, dtype: str = "floa
         use_safetensors=True,
         trust_remote_code=False,
     )
-    if weights is not None and (Path(weights) / "adapter_config.json").exists():
+    if weights is not None and any(Path(weights).glob("adapter_*")):
         from peft import PeftModel
 
+        # peft names no file when it stumbles over one.
+        read_json(Path(weights) / "adapter_config.json")
+        read_tensors(Path(weights) / "adapter_model.safetensors", "pt")
         model = PeftModel.from_pretrained(model, str(weights)).merge_and_unload()
     return model.eval()
 
@@ -130,4 +145,5 @@ def _precision(dtype: str) -> dict:
 def _folder(directory: Path) -> str:
     if not (Path(directory) / "config.json").is_file():
         raise InputError("is no model folder (config.json is missing)", directory, "run the stage `model` first")
+    check_whole(directory)
     return str(directory)

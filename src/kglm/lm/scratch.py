@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from kglm.kg.graph import Graph
+from kglm.kg.parsers import read_lines
 from kglm.lm.entries import Scratch
 
 _TOKENS = {
@@ -71,7 +72,7 @@ def train_scratch(entry: Scratch, graph: Path, corpora: list[Path], folder: Path
 def corpus_passages(corpora: list[Path]) -> list[str]:
     """The passages of the training parts of corpora, none where a corpus has no such part."""
     files = [Path(corpus) / "train.txt" for corpus in corpora]
-    lines = [line for file in files if file.is_file() for line in file.read_text("utf-8").splitlines()]
+    lines = [line for file in files if file.is_file() for line in read_lines(file).to_pylist()]
     return [line for line in lines if line.strip()]
 
 

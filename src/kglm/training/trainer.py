@@ -1,22 +1,24 @@
 """transformers' Trainer, with checkpoints that hold only what is trained and that are either whole or unseen."""
 
-import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from kglm.artefacts import read_tensors
 from kglm.errors import InputError
-from kglm.files import atomic_directory, atomic_file, write_json
+from kglm.files import atomic_directory, atomic_file, read_json, write_json
 from kglm.methods._interface import Method, restore
 from kglm.training.options import Training
 from kglm.training.schedule import Schedule
 
 WEIGHTS, HISTORY = "trainable.safetensors", "history.json"
+_FULL = 2**20  # bytes: a disk with less is full
 
 
 class MethodTrainer(Trainer):
@@ -124,15 +126,20 @@ class MethodTrainer(Trainer):
             save_file(self.method.trainable(), temporary)
 
     def _save_checkpoint(self, model, trial) -> None:
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:  # torch's writer does not say why
+            if shutil.disk_usage(self.args.output_dir).free < _FULL:
+                raise InputError("the disk is full", self.args.output_dir, "free some space and run again") from error
+            raise
         if self.args.should_save:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             write_json(self.history, folder / HISTORY)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         folder = Path(resume_from_checkpoint)
-        restore(self.method, load_file(folder / WEIGHTS), folder / WEIGHTS)
-        self.history = json.loads((folder / HISTORY).read_text("utf-8"))
+        restore(self.method, read_tensors(folder / WEIGHTS, "pt"), folder / WEIGHTS)
+        self.history = read_json(folder / HISTORY)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -1,0 +1,1 @@
+"""What runs will need before they are begun: parameters, GPU memory, time and disk, by formula."""
