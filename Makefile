@@ -14,10 +14,10 @@ export TOKENIZERS_PARALLELISM := false
 DEMO := snakemake --configfile workflow/scales/demo.yaml --max-jobs-per-timespan 1000/10s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean distclean
+.PHONY: help setup demo test lint format bench chaos chaos-small clean distclean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: .venv/.setup-dev ## the environment .venv with all packages
 
@@ -59,6 +59,15 @@ format: .venv/.setup-dev ## what lint asks of the formatting
 bench: .venv/.setup-dev ## how fast the ranking is (beside PyKEEN's and the bare product), what the knowledge mask costs
 	@python benchmarks/ranking.py
 	@python benchmarks/knowledge_mask.py
+
+KILLS ?= 50
+SEED ?= 0
+
+chaos: .venv/.setup ## the demo, killed at KILLS random moments and started again, ends with the bytes of one left in peace
+	@python benchmarks/chaos.py --kills $(KILLS) --seed $(SEED) --cores $(CORES) workflow/scales/demo.yaml
+
+chaos-small: .venv/.setup ## the same with a little graph and ten kills
+	@python benchmarks/chaos.py --kills 10 --seed 1 --cores $(CORES) examples/own_graph/config.yaml tests/faults/chaos.yaml
 
 clean: ## remove the demo's results and all caches
 	rm -rf results/demo .ruff_cache .hypothesis build dist src/*.egg-info

@@ -171,7 +171,8 @@ class Plan:
         lines = []
         for names, what in ((later, "done by retries that go on"), (lost, "more than two retries have")):
             if names:
-                listed = ", ".join(f"{name} ({hours[name]:,.0f} of {given[name]:.0f} h)" for name in hours if name in names)
+                told = {name: f"{name} ({hours[name]:,.0f} of {given[name]:.0f} h)" for name in hours}
+                listed = ", ".join(told[name] for name in hours if name in names)
                 lines.append(f"resources.{kind}.runtime; {what}: {listed}")
         return lines
 

@@ -375,3 +375,15 @@ def test_pykeens_pipeline_gives_the_same_metrics(interaction, umls):
     )
     method.model.load_state_dict(result.model.state_dict())
     assert_equal_metrics(method, graph, result.metric_results)
+
+
+@pytest.mark.parametrize("scheduler", sorted(_pykeen_loop.SCHEDULES))
+def test_schedules_are_those_of_transformers(scheduler):
+    from transformers.optimization import get_scheduler
+
+    options = Training(scheduler=scheduler, warmup_ratio=0.2)
+    name = "constant_with_warmup" if scheduler == "constant" else scheduler
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    expected = get_scheduler(name, optimizer, num_warmup_steps=8, num_training_steps=40).lr_lambdas[0]
+    share = _pykeen_loop._rate(options, 40)
+    assert [share(step) for step in range(41)] == pytest.approx([expected(step) for step in range(41)])

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from kglm.artefacts import read_tensors
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.ranking.matching import MatchingMLP, pair_scores
@@ -70,7 +71,7 @@ class Method(torch.nn.Module, ABC):
 
     def load(self, directory: Path) -> None:
         """Read what `save` wrote; InputError where it belongs to another model."""
-        restore(self, load_file(Path(directory) / WEIGHTS), Path(directory) / WEIGHTS)
+        restore(self, read_tensors(Path(directory) / WEIGHTS, "pt"), Path(directory) / WEIGHTS)
 
 
 class LinkPredictor(Method):

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -36,6 +37,12 @@ logging.getLogger("pykeen").setLevel(logging.ERROR)
 
 STATE, HISTORY = "state.safetensors", "history.json"
 KEPT = 2  # checkpoints
+# The learning rate's share by the share of the steps that are done after warming up.
+SCHEDULES = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: max(0.0, 1 - done),
+    "cosine": lambda done: max(0.0, (1 + math.cos(math.pi * done)) / 2),
+}
 
 
 class _Watched:
@@ -281,15 +288,18 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _rate(options: Any, total: int) -> Callable[[int], float]:
-    """The share of the learning rate after so many steps, by transformers' schedules."""
-    from transformers.optimization import get_scheduler
+    """The share of the learning rate after so many steps: transformers' schedules, whose import takes seconds."""
+    warmup = round(options.warmup_ratio * total)
+    if options.scheduler not in SCHEDULES:
+        what = f"PyKEEN's loop knows no schedule {options.scheduler!r}"
+        raise InputError(what, "training scheduler", f"choose one of {', '.join(SCHEDULES)}")
 
-    optimizer, warmup = torch.optim.SGD([torch.zeros(1)]), round(options.warmup_ratio * total)
-    schedule = get_scheduler(options.scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=total)
-    if not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
-        what = f"{options.scheduler} is no function of the step"
-        raise InputError(what, "training scheduler", "choose constant, linear or cosine")
-    return schedule.lr_lambdas[0]
+    def share(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        return SCHEDULES[options.scheduler]((step - warmup) / max(1, total - warmup))
+
+    return share
 
 
 def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from kglm.artefacts import read_tensors
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.kg.instructions import TRIPLE_COMPLETION, prompt
@@ -162,10 +163,11 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         """Read what `save` wrote."""
         from peft import set_peft_model_state_dict
 
-        state = load_file(Path(directory) / "adapter_model.safetensors")
+        state = read_tensors(Path(directory) / "adapter_model.safetensors", "pt")
         try:
             set_peft_model_state_dict(self.adapted, state)
         except RuntimeError:  # torch's word for tensors of another shape
             raise InputError(FOREIGN, Path(directory) / "adapter_model.safetensors", "train this run again") from None
         with torch.no_grad():
-            self.log_temperature.copy_(load_file(Path(directory) / "method.safetensors")["log_temperature"])
+            own = read_tensors(Path(directory) / "method.safetensors", "pt")
+            self.log_temperature.copy_(own["log_temperature"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from safetensors.numpy import load_file
 
+from kglm.artefacts import read_tensors
 from kglm.errors import InputError
 from kglm.paper import quotations
 from kglm.paper.inputs import find, run_file
@@ -70,7 +70,7 @@ def _matrices(spec: dict, inputs: list[Path]) -> tuple[dict, dict]:
         path = find(inputs, run_file(run, "similarity.safetensors"))
         labels = run_json(inputs, run, "similarity.json")
         if path and labels and labels[spec["matrix"]]:
-            matrices[run], results[run] = load_file(path)[spec["matrix"]], labels
+            matrices[run], results[run] = read_tensors(path)[spec["matrix"]], labels
     return matrices, results
 
 

@@ -1,6 +1,5 @@
 """Figures of single runs: how they learn, how their entities cluster, and what they attend to."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from safetensors.numpy import load_file
 
+from kglm.artefacts import read_tensors
 from kglm.errors import InputError
-from kglm.files import read_json
+from kglm.files import read_json, read_json_lines
 from kglm.paper.charts import MARKERS, PAGE_WIDTH, facts_of, not_run
 from kglm.paper.inputs import find, run_file, run_spec_file
 from kglm.paper.results import run_json
@@ -54,7 +53,7 @@ def curves(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
 def _validations(inputs: list[Path], run: str, metric: str) -> list[tuple[float, float]]:
     """(epoch, value) of each validation in a run's log; empty where it did not run."""
     path = find(inputs, run_file(run, "log.jsonl"))
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path else []
+    rows = read_json_lines(path) if path else []
     points = [(row["epoch"], row["valid"]) for row in rows if "valid" in row]
     if points and metric not in points[0][1]:
         raise InputError(f"validation measures no {metric}", path, f"it has {', '.join(points[0][1])}")
@@ -122,7 +121,7 @@ def _scatter(axis: Axes, panel: dict, letter: str, results: dict, colours: dict,
         not_run(axis, panel["run"])
         axis.set_title(f"{letter} {panel['label']}")
         return
-    points = load_file(path)["points"]
+    points = read_tensors(path)["points"]
     names = [result["groups"][label] for label in result["labels"]]
     # grey ones lie below the others; the size falls with their number
     order = sorted(range(len(names)), key=lambda i: colours[names[i]] != _GREY)
@@ -146,7 +145,7 @@ def _heat_map(axis: Axes, title: str, attention: dict, inputs: list[Path]) -> No
     path = find(inputs, run_file(attention["run"], "attention.safetensors"))
     if path is None:
         raise InputError("attention.safetensors is no input", attention["run"], "give it beside attention.json")
-    tensors = load_file(path)
+    tensors = read_tensors(path)
     weights = np.where(tensors["visible"], tensors["weights"], np.nan)
     size = len(weights)
     axis.set_facecolor(_GREY)

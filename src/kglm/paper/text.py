@@ -112,8 +112,14 @@ def latex(text: object) -> str:
 
 def markdown(text: object) -> str:
     """Plain text as Markdown (also inside a table), with neither markup nor HTML of its own."""
-    safe = one_line(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    shown = "".join(f"U+{ord(one):04X}" if _turns(one) else one for one in one_line(str(text)))
+    safe = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", safe)
+
+
+def _turns(character: str) -> bool:
+    """Whether a mark turns the direction of all that follows it, cells of others included."""
+    return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def shorten(text: str, length: int) -> str:

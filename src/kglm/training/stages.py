@@ -33,7 +33,7 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
 
     Ends with status 75 when SIGTERM or SIGUSR1 came: a checkpoint is saved, the same command goes on from it.
     """
-    from transformers import set_seed
+    from accelerate.utils import set_seed
 
     started = time.monotonic()
     options = Training.of(spec["training"])
@@ -186,7 +186,7 @@ def _proposals(method: CandidateScorer, graph: Graph, size: int, proposed: Path,
 def _loaded(spec: dict, graph: Path, model: Path | None, weights: Path) -> tuple[Method, Graph]:
     """A run's method with its weights, on the GPU where there is one."""
     import torch
-    from transformers import set_seed
+    from accelerate.utils import set_seed
 
     set_seed(spec["seed"])
     loaded = Graph.read(graph)
