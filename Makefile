@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 DEMO := snakemake --configfile workflow/scales/demo.yaml --max-jobs-per-timespan 1000/10s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench chaos chaos-small clean distclean
+.PHONY: help setup demo test lint format bench chaos chaos-small recover clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,6 +59,9 @@ format: .venv/.setup-dev ## what lint asks of the formatting
 bench: .venv/.setup-dev ## how fast the ranking is (beside PyKEEN's and the bare product), what the knowledge mask costs
 	@python benchmarks/ranking.py
 	@python benchmarks/knowledge_mask.py
+
+recover: ## after a killed snakemake whose SLURM jobs go on: cancel these, unlock, go on (ARGS="--profile slurm ...")
+	@workflow/profiles/slurm/recover $(ARGS)
 
 KILLS ?= 50
 SEED ?= 0
