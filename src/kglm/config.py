@@ -19,6 +19,7 @@ from kglm.paper.inputs import figure_inputs, table_inputs
 from kglm.paper.results import NO_MODEL
 
 PACKAGE = Path(__file__).parent
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C where it is built
 DEFAULT_VARIANT = "as_described"
 ANALYSES = ("anisotropy", "similarity", "perplexity", "mmlu", "kgqa", "clusters", "attention", "cost")
 
@@ -46,7 +47,7 @@ def read(*paths: Path) -> dict:
     layers = []
     for path in paths:
         try:
-            layers.append(yaml.safe_load(Path(path).read_text("utf-8")))
+            layers.append(yaml.load(Path(path).read_text("utf-8"), LOADER))
         except FileNotFoundError:
             raise InputError("no such file", path) from None
         except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -216,10 +217,6 @@ def spec(config: dict, kind: str, name: str) -> dict:
         return ranking_spec(config, name)
     if kind == "evaluation":
         return {**run_spec(config, name), "evaluation": {**config["evaluation"], "protocol": protocol(config, name)}}
-    if kind == "access":
-        return {"name": name, "models": {model: config["models"][model] for model in built_models(config)}}
-    if kind == "plan":
-        return {"name": name, **plan_spec(config)}
     if kind == "instructions":
         return {"name": name, **config["instructions"]}
     if kind == "paper":

@@ -1,4 +1,4 @@
-"""`kglm plan`: what the runs of `build` need, and whether it is there, before anything is submitted."""
+"""`kglm plan` and `kglm check`: what the runs of `build` need, and whether it is there, before anything begins."""
 
 import shutil
 import sys
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from kglm import config as configuration
 from kglm.errors import InputError
-from kglm.files import atomic_file, read_json
+from kglm.files import atomic_file
+from kglm.lm.access import check_access
 from kglm.plan import cost, memory, work
 from kglm.plan.models import Architecture, architecture
 
@@ -257,28 +258,35 @@ def _size(count: float) -> str:
 
 
 def plan(configfile: list[Path] = (Path("config.yaml"),)) -> None:
-    """Print what the runs of `build` need: parameters, GPU memory, hours, disk. See `check_plan`.
+    """Print what the runs of `build` need: parameters, GPU memory, hours, disk; InputError where something is missing.
 
-    configfile: config.yaml and its overlays.
+    configfile: config.yaml and its overlays. Lines on standard error say what to change.
+    """
+    made = _plan(configuration.read(*configfile))
+    print(made.text())
+    _judge(made)
+
+
+def check(configfile: list[Path] = (Path("config.yaml"),)) -> None:
+    """What the workflow asks before its first job: is each gated model granted, does every run fit, and the disk?
+
+    As `plan`, but the table goes to <results>/<scale>/plan.txt. InputError as well where the hub refuses a model.
     """
     config = configuration.read(*configfile)
-    runs = [configuration.run_spec(config, name) for name in configuration.built_runs(config)]
-    _report(Plan(configuration.plan_spec(config), runs))
-
-
-def check_plan(spec: dict, runs: list[Path], out: Path) -> None:
-    """As `plan`, of the resolved specifications of runs; writes the table if everything fits.
-
-    InputError where a run does not fit its GPU or all together the disk; lines on standard error say what to change.
-    """
-    made = Plan(spec, [read_json(run) for run in runs])
-    _report(made)
-    with atomic_file(out) as temporary:
+    folder = Path(config["results"]) / config["scale"]
+    check_access({name: config["models"][name] for name in configuration.built_models(config)}, folder / "models")
+    made = _plan(config)
+    with atomic_file(folder / "plan.txt") as temporary:
         temporary.write_text(made.text(), "utf-8")
+    _judge(made)
 
 
-def _report(made: Plan) -> None:
-    print(made.text())
+def _plan(config: dict) -> Plan:
+    runs = [configuration.run_spec(config, name) for name in configuration.built_runs(config)]
+    return Plan(configuration.plan_spec(config), runs)
+
+
+def _judge(made: Plan) -> None:
     for line in made.warnings():
         print(f"note: {line}")
     sys.stdout.flush()

@@ -1,6 +1,8 @@
 """The configuration against its closed, typed schemas and against itself: the first problem, in one line."""
 
 import difflib
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from referencing.jsonschema import DRAFT202012
 from kglm import config as configuration
 from kglm.config import ANALYSES, DEFAULT_VARIANT, Option
 from kglm.errors import InputError
+from kglm.files import write_json
 
 _TYPES = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 
@@ -37,6 +40,19 @@ def check_or_exit(config: dict, schemas: Path) -> None:
         raise SystemExit(f"kglm: {error}") from None
 
 
+def check_needs_or_exit(config: dict) -> None:
+    """Before the first job: access to gated models, room on GPUs and disk (`kglm check`); else the exit status is 1.
+
+    In a process of its own, for it counts parameters with torch. The resolved configuration stands in
+    <results>/<scale>/config.json.
+    """
+    resolved = Path(config["results"]) / config["scale"] / "config.json"
+    write_json(config, resolved)
+    command = [sys.executable, "-m", "kglm.cli", "check", "--configfile", str(resolved)]
+    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+        raise SystemExit(1)
+
+
 def validator(schemas: Path) -> Draft202012Validator:
     """The schema config.schema.yaml; it may refer to others in its folder."""
     contents = {path.name: _read(path) for path in Path(schemas).glob("*.schema.yaml")}
@@ -46,7 +62,7 @@ def validator(schemas: Path) -> Draft202012Validator:
 
 def _read(path: Path) -> dict:
     with open(path, encoding="utf-8") as stream:
-        return yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the C parser where it is built
+        return yaml.load(stream, configuration.LOADER)
 
 
 def _explained(error: ValidationError) -> InputError:

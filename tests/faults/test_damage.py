@@ -24,7 +24,7 @@ UNNOTICED = {
     ("lose", "interaction.safetensors"),
 }
 # The paper, its summary and the report put together what tables and figures have written.
-WITHOUT_ARTEFACTS = {"access", "plan", "check_plan", "paper", "summary", "report"}
+WITHOUT_ARTEFACTS = {"check", "plan", "paper", "summary", "report"}
 
 
 def truncate(content: bytes) -> bytes:

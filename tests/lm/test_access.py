@@ -1,13 +1,12 @@
 """The check for access: one line for each way in which the hub says no, and no word about the token."""
 
-import json
 import subprocess
 import sys
 
 import pytest
 
 from kglm.errors import InputError
-from kglm.lm.access import access, check_access, explain
+from kglm.lm.access import check_access, explain
 
 GATED = {"source": "hub", "id": "owner/model", "revision": "main", "gated": True}
 TOKEN = "hf_" + "s" * 34
@@ -81,19 +80,6 @@ def test_only_gated_models_that_are_not_built_are_asked_for(hub, tmp_path):
     open_model = GATED | {"gated": False}
     check_access({"large": GATED, "open": open_model, "here": {"source": "local", "path": "x"}}, built=tmp_path)
     assert hub.asked == []
-
-
-def test_marker_says_what_was_checked(hub, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    access({"name": "all", "models": {"large": GATED}}, tmp_path / "access.json")
-    assert json.loads((tmp_path / "access.json").read_text()) == {"checked": {"large": "owner/model"}}
-
-
-def test_no_marker_without_access(hub, tmp_path):
-    hub.status, hub.code = 401, "GatedRepo"
-    with pytest.raises(InputError):
-        access({"models": {"large": GATED}}, tmp_path / "access.json")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_id_form():

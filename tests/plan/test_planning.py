@@ -1,6 +1,7 @@
 """`kglm plan` as a whole: the table, what it says does not fit, time and disk."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kglm import cli, planning
+from kglm import cli, planning, validation
 from kglm import config as configuration
 from kglm.plan import cost, models, work
 
@@ -129,42 +130,47 @@ def test_a_small_disk_is_one_line(demo, monkeypatch):
     assert "GB are free" in line and "\n" not in line
 
 
-def test_the_check_writes_the_table_only_where_all_fits(tmp_path, capsys):
+@pytest.fixture
+def configured(tmp_path):
+    """The demo's configuration, with results of its own, as the workflow hands it on."""
     config = configuration.read(ROOT / "config.yaml", ROOT / "workflow/scales/demo.yaml")
     config["results"] = str(tmp_path / "results")
-    (tmp_path / "plan.json").write_text(configuration.spec_text(config, "plan", "plan"))
-    runs = []
-    for name in ("kalm_umls", "transe_umls"):
-        runs.append(tmp_path / f"{name}.json")
-        runs[-1].write_text(configuration.spec_text(config, "run", name))
-    given = [
-        "check_plan",
-        "--spec",
-        str(tmp_path / "plan.json"),
-        "--runs",
-        *map(str, runs),
-        "--out",
-        str(tmp_path / "plan.txt"),
-    ]
-    assert cli.main(given) == 0
-    assert "kalm_umls" in (tmp_path / "plan.txt").read_text("utf-8")
-    (tmp_path / "plan.txt").unlink()
-    config["resources"]["train"]["mem_mb"] = 600
-    (tmp_path / "plan.json").write_text(configuration.spec_text(config, "plan", "plan"))
+    return config
+
+
+def checked(config: dict, tmp_path: Path) -> int:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return cli.main(["check", "--configfile", str(tmp_path / "config.json")])
+
+
+def test_the_check_leaves_the_table_and_fails_where_something_does_not_fit(configured, tmp_path, capsys):
+    assert checked(configured, tmp_path) == 0
+    assert "kalm_umls" in (tmp_path / "results/demo/plan.txt").read_text("utf-8")
+    configured["resources"]["train"]["mem_mb"] = 600
     capsys.readouterr()
-    assert cli.main(given) == 2
-    told = capsys.readouterr()
-    assert "kalm_umls: needs" in told.err and "transe_umls" in told.out
-    assert not (tmp_path / "plan.txt").exists()
+    assert checked(configured, tmp_path) == 2
+    assert "kalm_umls: needs" in capsys.readouterr().err
 
 
-def test_every_training_and_every_fetching_waits_for_the_check():
-    texts = {name: (ROOT / f"workflow/rules/{name}.smk").read_text("utf-8") for name in ("data", "train")}
-    blocks = "\n".join(texts.values()).split("\nrule ")
-    waiting = {block.partition(":")[0] for block in blocks if 'plan=ancient("<results>/plan.txt")' in block}
-    assert waiting == {"check_access", "train_run"}
-    (check,) = (block for block in blocks if block.startswith("check_plan:"))
-    assert "localrule: True" in check
+def test_the_check_asks_for_gated_models(configured, tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(planning, "check_access", lambda models, built: asked.append((set(models), built)))
+    assert checked(configured, tmp_path) == 0
+    assert asked == [(set(configuration.built_models(configured)), tmp_path / "results/demo/models")]
+
+
+def test_the_workflow_asks_before_its_first_job(configured, tmp_path, monkeypatch, capfd):
+    """Where all is fetched already, too; and no dry run waits for it."""
+    monkeypatch.chdir(tmp_path)
+    validation.check_needs_or_exit(configured)
+    configured["resources"]["train"]["mem_mb"] = 600
+    with pytest.raises(SystemExit) as stopped:
+        validation.check_needs_or_exit(configured)
+    assert stopped.value.code == 1 and "kalm_umls: needs" in capfd.readouterr().err
+    text = (ROOT / "workflow/rules/common.smk").read_text("utf-8")
+    assert re.search(r"^onstart:\n    validation.check_needs_or_exit\(config\)$", text, re.MULTILINE)
+    rules = "".join(path.read_text("utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert "ancient(" not in rules
 
 
 def test_planning_costs_seconds():

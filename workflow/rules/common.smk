@@ -13,8 +13,11 @@ SLURM = f"{workflow.basedir}/workflow/profiles/slurm/bin"
 os.environ |= {"PATH": os.pathsep.join([SLURM, *os.get_exec_path(), os.path.dirname(sys.executable)])}
 
 
-# What is submitted works on the configuration, the rules and the code of this moment.
+# Not by rules: their outputs would have to be `ancient` to what waits for them, and Snakemake 9.27 leaves out what
+# stands behind an ancient file that is itself made anew.
 onstart:
+    validation.check_needs_or_exit(config)
+    # What is submitted works on the configuration, the rules and the code of this moment.
     frozen.hand_on(workflow, config)
 
 
@@ -94,10 +97,6 @@ def graph_files(dataset):
 
 def run_graph(wildcards):
     return graph_files(config["runs"][wildcards.run]["dataset"])
-
-
-def planned_runs(wildcards):
-    return [f"<results>/specs/run/{run}.json" for run in configuration.built_runs(config)]
 
 
 def run_model(wildcards):

@@ -1,48 +1,11 @@
 # config entry -> data/<dataset>/raw/ -> {entities,relations,triples}.parquet, statistics.json, problems.json
 #              -> triples_with_inverse.parquet, instructions/{train,valid,test}.parquet
 # config entry -> corpora/<corpus>/raw/ -> {train,test}.txt or questions.parquet
-# A run that fits no GPU, or a disk that is too small, stops everything here, also where all is fetched already: each
-# training waits for this rule.
-rule check_plan:
-    input:
-        spec="<results>/specs/plan/plan.json",
-        runs=planned_runs,
-    output:
-        "<results>/plan.txt",
-    log:
-        "<results>/logs/check_plan.log",
-    localrule: True
-    conda:
-        "../../envs/kglm.yaml"
-    params:
-        code=code_hash("check_plan"),
-    shell:
-        "kglm check_plan --spec {input.spec} --runs {input.runs} --out {output} > {log} 2>&1"
-
-
-# A gated model without access stops everything here: each job that is submitted waits for some fetched file, and
-# each fetching rule waits for this one.
-rule check_access:
-    input:
-        spec="<results>/specs/access/models.json",
-        plan=ancient("<results>/plan.txt"),
-    output:
-        "<results>/access.json",
-    log:
-        "<results>/logs/check_access.log",
-    localrule: True
-    conda:
-        "../../envs/kglm.yaml"
-    params:
-        models=f"{config['results']}/{config['scale']}/models",
-    shell:
-        "kglm access --spec {input.spec} --models {params.models} --out {output} > {log} 2>&1"
 
 
 rule fetch_dataset:
     input:
         spec="<results>/specs/dataset_files/{dataset}.json",
-        access=ancient("<results>/access.json"),
         own=own_files("datasets"),
     output:
         directory("<results>/data/{dataset}/raw"),
@@ -126,7 +89,6 @@ rule write_instructions:
 rule fetch_corpus:
     input:
         spec="<results>/specs/corpus_files/{corpus}.json",
-        access=ancient("<results>/access.json"),
         own=own_files("corpora"),
     output:
         directory("<results>/corpora/{corpus}/raw"),

@@ -3,7 +3,6 @@
 rule fetch_model:
     input:
         spec="<results>/specs/model/{model}.json",
-        access=ancient("<results>/access.json"),
     output:
         directory("<results>/models/{model}"),
     log:

@@ -9,7 +9,6 @@ rule train_run:
         unpack(run_graph),
         spec="<results>/specs/run/{run}.json",
         model=run_model,
-        plan=ancient("<results>/plan.txt"),
     output:
         weights=directory("<results>/runs/{run}/weights"),
         epochs=directory("<results>/runs/{run}/epochs"),

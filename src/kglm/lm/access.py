@@ -14,23 +14,10 @@ from huggingface_hub.errors import (
 )
 
 from kglm.errors import InputError
-from kglm.files import write_json
 from kglm.lm.entries import Hub, read_entry
 from kglm.lm.folder import WANTED, weight_files
 
 HUB_ERRORS = (HTTPError, HFValidationError, OSError)
-
-
-def access(spec: dict, out: Path, models: Path | None = None) -> None:
-    """Check the access to each gated model of `spec["models"]` (name -> entry) and write down which they are.
-
-    `models` is the folder of the models already built, which need no access. InputError as in `check_access`.
-    """
-    entries = spec.get("models")
-    if not isinstance(entries, dict):
-        raise InputError("no key 'models'", "access", "give a mapping of model names to their entries")
-    check_access(entries, models)
-    write_json({"checked": {name: entry.id for name, entry in _gated(entries, models).items()}}, out)
 
 
 def check_access(models: dict, built: Path | None = None) -> None:
