@@ -1,0 +1,88 @@
+"""The profile's commands in front of SLURM's, here with scripts in the place of SLURM's own."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+COMMANDS = Path(__file__).parents[2] / "workflow/profiles/slurm/bin"
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """A function that gives a command of SLURM's a body and calls it by way of the profile's folder."""
+    own, quick = tmp_path / "own", tmp_path / "quick"
+    own.mkdir(), quick.mkdir()
+
+    def write(path: Path, body: str) -> None:
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    write(quick / "sleep", "exit 0")
+    for tool in ("sed", "wc", "false"):
+        (quick / tool).symlink_to(shutil.which(tool))
+
+    def call(*arguments: str, bodies: dict[str, str], **environment: str) -> subprocess.CompletedProcess:
+        for name, body in bodies.items():
+            write(own / name, body)
+        path = os.pathsep.join(map(str, (COMMANDS, quick, own)))
+        variables = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "KGLM_"))}
+        return subprocess.run(
+            arguments, env=variables | {"PATH": path, "COUNT": f"{tmp_path}/count"} | environment,
+            capture_output=True, text=True, timeout=20,
+        )  # fmt: skip
+
+    return call
+
+
+FAILS_TWICE = 'echo x >>"$COUNT"; [ "$(wc -l <"$COUNT")" -gt 2 ] || { echo "connect failure" >&2; exit 1; }\n'
+
+
+@pytest.mark.parametrize("command", ["squeue", "sacct"])
+def test_states_are_told_in_words_that_the_plugin_knows(slurm, command):
+    body = "printf '1|PREEMPTED\\n2|CANCELLED by 1000\\n3|COMPLETED\\n'"
+    done = slurm(command, "--name", "kglm_1", bodies={command: body})
+    assert done.stdout == "1|CANCELLED\n2|CANCELLED\n3|COMPLETED\n"
+
+
+def test_the_controller_is_waited_for(slurm):
+    done = slurm("squeue", "--name", "kglm_1", bodies={"squeue": FAILS_TWICE + "echo '1|RUNNING'"})
+    assert (done.returncode, done.stdout) == (0, "1|RUNNING\n")
+
+
+def test_a_controller_that_stays_away_is_an_error_in_the_end(slurm):
+    assert slurm("squeue", "--name", "kglm_1", bodies={"squeue": "exit 1"}).returncode != 0
+
+
+def test_without_accounting_squeue_answers_for_sacct(slurm):
+    bodies = {"sacct": "echo 'Slurm accounting storage is disabled' >&2; exit 1", "squeue": 'echo "$@"'}
+    done = slurm("sacct", "-X", "--name", "kglm_1", bodies=bodies)
+    assert done.stdout == "--noheader --states=all --format=%i|%T --name kglm_1\n"
+
+
+def test_other_questions_go_through(slurm):
+    done = slurm("squeue", "--user", "me", bodies={"squeue": 'echo PREEMPTED "$@"; exit 3'})
+    assert (done.returncode, done.stdout) == (3, "PREEMPTED --user me\n")
+
+
+def test_a_submission_waits_for_the_controller_and_is_made_once(slurm):
+    refused = FAILS_TWICE.replace("connect failure", "Unable to contact slurm controller (connect failure)")
+    done = slurm("sbatch", "--wrap", "a 'b' \"c\"", bodies={"sbatch": refused + "echo 7; echo warning >&2"})
+    assert (done.returncode, done.stdout) == (0, "7\n")
+
+
+def test_another_refusal_is_told_at_once(slurm):
+    done = slurm("sbatch", "x", bodies={"sbatch": "echo 'invalid partition' >&2; exit 4"})
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", "invalid partition\n")
+
+
+def test_the_configuration_is_found_where_the_variable_was_dropped(slurm):
+    done = slurm("srun", bodies={"srun": 'echo "$SLURM_CONF"'}, KGLM_SLURM_CONF="/a/slurm.conf")
+    assert done.stdout == "/a/slurm.conf\n"
+
+
+def test_a_missing_slurm_is_told(slurm):
+    done = slurm("scancel", "1", bodies={})
+    assert done.returncode != 0 and "SLURM's own command is not on PATH" in done.stderr
