@@ -47,7 +47,10 @@ def check_needs_or_exit(config: dict) -> None:
     <results>/<scale>/config.json.
     """
     resolved = Path(config["results"]) / config["scale"] / "config.json"
-    write_json(config, resolved)
+    try:
+        write_json(config, resolved)
+    except InputError as error:  # of a folder that may not be written, or a full disk
+        raise SystemExit(f"kglm: {error}") from None
     command = [sys.executable, "-m", "kglm.cli", "check", "--configfile", str(resolved)]
     if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
         raise SystemExit(1)

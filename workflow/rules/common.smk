@@ -16,7 +16,8 @@ os.environ |= {"PATH": os.pathsep.join([SLURM, *os.get_exec_path(), os.path.dirn
 # Not by rules: their outputs would have to be `ancient` to what waits for them, and Snakemake 9.27 leaves out what
 # stands behind an ancient file that is itself made anew.
 onstart:
-    validation.check_needs_or_exit(config)
+    if workflow.is_main_process:  # and not in each submitted job
+        validation.check_needs_or_exit(config)
     # What is submitted works on the configuration, the rules and the code of this moment.
     frozen.hand_on(workflow, config)
 
