@@ -168,7 +168,7 @@ def test_the_workflow_asks_before_its_first_job(configured, tmp_path, monkeypatc
         validation.check_needs_or_exit(configured)
     assert stopped.value.code == 1 and "kalm_umls: needs" in capfd.readouterr().err
     text = (ROOT / "workflow/rules/common.smk").read_text("utf-8")
-    assert re.search(r"^onstart:\n    if workflow.is_main_process:.*\n        validation.check_needs", text, re.MULTILINE)
+    assert re.search(r"\nonstart:\n    if workflow.is_main_process:.*\n        validation.check_needs_or_exit", text)
     rules = "".join(path.read_text("utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
     assert "ancient(" not in rules
 
