@@ -384,6 +384,17 @@ def test_rows_of_a_classification_keep_their_order(results):
     ]
 
 
+def test_a_row_may_have_another_threshold(results):
+    results.run("ten", mrr=0.5)
+    results.run("twenty", mrr=0.75)
+    rows = [{"label": "LMKE"}, {"label": "TransE", "threshold": "relation"}]
+    blocks = [{"dataset": "WN18RR", "runs": {"LMKE": "ten", "TransE": "twenty"}}]
+    _, cells, text = make(CLASSIFICATION | {"rows": rows, "blocks": blocks}, results)
+    found = cells.set_index("row")["reproduced"].dropna()
+    assert found["TransE"] - found["LMKE"] == pytest.approx(25 + 1)
+    assert "with one threshold, chosen on valid; of TransE with one threshold a relation." in text
+
+
 def test_a_threshold_for_each_relation(results):
     results.run("ten", mrr=0.9, model="bert-base-uncased", dataset="umls_long")
     _, cells, text = make(CLASSIFICATION | {"threshold": "relation"}, results)

@@ -80,8 +80,11 @@ def classification(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[s
     frame, notes = link_prediction(spec | {"metrics": ["accuracy"]}, inputs)
     order = [_shown(block, row) for row in spec["rows"] for block in spec["blocks"]]
     frame = frame.sort_values("row", key=lambda names: names.map(order.index), kind="stable")
-    how = {"global": "one threshold", "relation": "one threshold a relation"}[spec.get("threshold", "global")]
-    return frame, [f"Accuracy on test with {how}, chosen on valid.", *notes]
+    names = {"global": "one threshold", "relation": "one threshold a relation"}
+    usual = spec.get("threshold", "global")
+    others = {row["label"]: row["threshold"] for row in spec["rows"] if row.get("threshold", usual) != usual}
+    told = "".join(f"; of {', '.join(others)} with {names[how]}" for how in sorted(set(others.values())))
+    return frame, [f"Accuracy on test with {names[usual]}, chosen on valid{told}.", *notes]
 
 
 def by_dataset(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -130,7 +133,8 @@ def _shown(block: dict, row: dict) -> str:
 def _cell(spec, block, row, about: pd.DataFrame, runs, metric: str, units: dict, inputs: list[Path]) -> dict:
     found, unit = about[about["metric"] == metric], units[metric]
     asked = runs if metric in row.get("metrics", [metric]) else []
-    measures = [value for run in asked if (value := measure(inputs, run, metric, spec))]
+    how = spec | ({"threshold": row["threshold"]} if "threshold" in row else {})
+    measures = [value for run in asked if (value := measure(inputs, run, metric, how))]
     for value in measures:
         if value["dataset"] != block["dataset"]:
             raise InputError(f"ran on {value['dataset']}, not on {block['dataset']}", value["run"], "correct the block")
