@@ -113,7 +113,7 @@ def test_what_is_edited_while_a_job_waits_reaches_no_job_and_is_noticed_next_tim
     target, folder = f"{RESULTS}/data/geography/statistics.json", workflow.folder
     overlay = folder / OVERLAY
     edit = f"sed -i 's/has capital/has the capital/' {overlay}"
-    environment = instead_of_kglm(workflow, f'[ "$1" = access ] && {edit}\nexec $REAL "$@"')
+    environment = instead_of_kglm(workflow, f'[ "$1" = fetch ] && {edit}\nexec $REAL "$@"')
     done = workflow.snakemake("--cores", "1", target, **environment)
     assert done.returncode == 0, done.stderr
     assert "has the capital" in overlay.read_text("utf-8")

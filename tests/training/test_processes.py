@@ -19,7 +19,7 @@ def log(folder, ring_folder, model_folder, processes: int) -> tuple[list[dict], 
     command = [sys.executable, *(launch if processes > 1 else []), *stage, *paths]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (folder / f"run-{processes}/log.jsonl").read_text().splitlines()]
     return rows, json.loads((folder / f"run-{processes}/run.json").read_text())
 

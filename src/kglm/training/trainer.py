@@ -122,8 +122,9 @@ class MethodTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        with atomic_file(Path(output_dir) / WEIGHTS) as temporary:
-            save_file(self.method.trainable(), temporary)
+        if self.args.should_save:  # all processes are asked
+            with atomic_file(Path(output_dir) / WEIGHTS) as temporary:
+                save_file(self.method.trainable(), temporary)
 
     def _save_checkpoint(self, model, trial) -> None:
         try:
