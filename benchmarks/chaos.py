@@ -8,9 +8,10 @@ undisturbed run. They are met by progress, not by the clock: a moment is "so man
 that the kills are spread over all of the work however long the work that is done again takes. Of the kills that meet a
 training, the first and then every other one waits until there is a checkpoint to go on from.
 
-All files are compared byte for byte. Left out are what tells the time and nothing else: logs, benchmarks, TensorBoard's
-files and Snakemake's time stamps; of run.json the keys of COSTS are left out, and the report, which shows them, need
-only be there in both. Tables of the kind `cost` show seconds: they are not built. Exit status 1 on any difference.
+All files are compared byte for byte. Left out are what tells the time and nothing else (logs, benchmarks, TensorBoard's
+files and Snakemake's time stamps) and plan.txt, which knows more of a model once it is built; of run.json the keys of
+COSTS are left out, and the report, which shows them, need only be there in both. Tables of the kind `cost` show
+seconds: they are not built. Exit status 1 on any difference.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from kglm.config import read
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "src", "examples")
-LEFT_OUT = ("*/logs/*", "*/benchmarks/*", "*/runs/*/tensorboard/*", "*.snakemake_timestamp")
+LEFT_OUT = ("*/logs/*", "*/benchmarks/*", "*/runs/*/tensorboard/*", "*.snakemake_timestamp", "*/plan.txt")
 SHOWS_COSTS = ("report.html",)
 COSTS = ("wall_seconds", "peak_memory_mib", "peak_gpu_memory_mib")
 EVERY = 0.05  # seconds between two looks at a running workflow
