@@ -34,10 +34,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def copy(finished, tmp_path):
     """A finished workflow in a folder of its own, as `mv` would take it there."""
-    shutil.copytree(finished.folder, tmp_path / "copy", copy_function=shutil.copy2, symlinks=True)
-    other = Workflow.__new__(Workflow)
-    other.folder, other.overlays = tmp_path / "copy", finished.overlays
-    return other
+    return finished.copied_to(tmp_path / "copy")
 
 
 def instead_of_kglm(workflow: Workflow, script: str) -> dict[str, str]:

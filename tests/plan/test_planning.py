@@ -124,6 +124,14 @@ def test_unknown_graphs_and_models_are_left_out_and_told(demo):
     assert all("umls" in line for line in plan.unknown) and len(plan.warnings()) >= len(plan.unknown)
 
 
+def test_a_method_that_the_plan_does_not_know_is_told_and_stops_nothing(demo):
+    """A method of one's own is one file: that the formulas lack it is a note."""
+    own = row(demo, "star_umls").spec | {"name": "lmke_umls", "method": "own"}
+    plan = planning.Plan(demo.spec, [own])
+    assert not plan.rows and "method own" in plan.unknown[0]
+    assert not [line for line in plan.problems() if "own" in line]
+
+
 def test_a_small_disk_is_one_line(demo, monkeypatch):
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**6}))
     (line,) = demo.problems()

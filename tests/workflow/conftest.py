@@ -28,6 +28,13 @@ class Workflow:
             else:
                 shutil.copy(source, folder / part)
 
+    def copied_to(self, folder: Path) -> "Workflow":
+        """The same in another folder. Times are kept: they decide what is newer."""
+        shutil.copytree(self.folder, folder, copy_function=shutil.copy2, symlinks=True)
+        other = Workflow.__new__(Workflow)
+        other.folder, other.overlays = folder, self.overlays
+        return other
+
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run snakemake in the copy, with the copy's own package."""
         overlays = ["--configfile", *self.overlays] if self.overlays else []

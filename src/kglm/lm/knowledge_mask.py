@@ -10,8 +10,6 @@ import torch
 TEXT, UNKNOWN, PADDING = -1, -2, -3
 _OTHERS = 3  # these three
 
-ATTENTIONS = ("knowledge", "causal", "bidirectional")
-
 
 def knowledge_mask(
     classes: torch.Tensor,

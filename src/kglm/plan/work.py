@@ -145,7 +145,9 @@ def run_size(spec: dict, graph: Dataset, model: Architecture | None) -> Size:
         return Size(0, 2 * encoder, int(p["train_temperature"]), 0, copies=2)
     if method == "mem_kgc":
         return Size(0, encoder, 0, (width + 1) * graph.entities)
-    return Size(0, encoder, {"star": 4 * width, "kg_bert": width}[method] + 1, 0)
+    if method in ("star", "kg_bert"):
+        return Size(0, encoder, (4 * width if method == "star" else width) + 1, 0)
+    raise InputError(f"the sizes of the method {method} are not known here", remedy="add them to kglm/plan/work.py")
 
 
 def _structural(p: dict, graph: Dataset) -> tuple[int, int]:

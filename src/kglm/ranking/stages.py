@@ -23,7 +23,7 @@ from kglm.ranking.triples import ScorerOf, best_answers, embedding_scorer, rank_
 
 EVALUATION = {"resamples": 1000, "confidence": 0.95, "seed": 0, "protocol": "filtered"}
 # How ranks are made; all but the first are told wherever they appear.
-PROTOCOLS = ("filtered", "released", "leaked", "reranked", "candidates")
+PROTOCOLS = ("filtered", "released", "leaked", "reranked")
 BEST = 10  # answers that are kept of a query
 SPLITS = ("valid", "test")
 
@@ -104,8 +104,8 @@ def _embedded(knowledge: Graph, embeddings: Path) -> "tuple[_Queries, np.ndarray
 def _protocol(spec: dict, interaction: MatchingMLP | None) -> str:
     """The protocol of a run; InputError where it does not say that the interaction leaks, or says so wrongly."""
     protocol = spec.get("protocol", "filtered")
-    if protocol not in PROTOCOLS[:-1]:
-        raise InputError(f"unknown protocol {protocol!r}", "ranking", f"choose one of {', '.join(PROTOCOLS[:-1])}")
+    if protocol not in PROTOCOLS:
+        raise InputError(f"unknown protocol {protocol!r}", "ranking", f"choose one of {', '.join(PROTOCOLS)}")
     degree = interaction and interaction.degree
     if (degree == "leaked") != (protocol == "leaked"):
         what = f"protocol {protocol!r}, but the interaction of queries and entities has degree {degree!r}"
