@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "src", "examples")
 LEFT_OUT = ("*/logs/*", "*/benchmarks/*", "*/runs/*/tensorboard/*", "*.snakemake_timestamp", "*/plan.txt")
 SHOWS_COSTS = ("report.html",)
-COSTS = ("wall_seconds", "peak_memory_mib", "peak_gpu_memory_mib")
+COSTS = ("wall_seconds", "tokens_per_second", "energy_joules", "peak_memory_mib", "peak_gpu_memory_mib")
 EVERY = 0.05  # seconds between two looks at a running workflow
 
 

@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 
 from kglm.files import atomic_directory
+from kglm.training.provenance import commit
 
 PACKAGE = Path(__file__).parent
 FOLDER = Path(".snakemake/frozen")
@@ -34,6 +35,7 @@ def freeze(config: dict, root: Path, folder: Path = FOLDER) -> Path:
     if not frozen.exists():
         with atomic_directory(frozen) as copy:
             (copy / "config.json").write_text(text, "utf-8")
+            (copy / "commit").write_text(commit() or "", "utf-8")
             shutil.copy(parts.pop("Snakefile"), copy)
             for name, source in parts.items():
                 shutil.copytree(source, copy / name, symlinks=True, ignore=shutil.ignore_patterns("*.pyc"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 import kglm.methods
 from kglm.kg.graph import Graph
@@ -176,6 +177,27 @@ def test_a_step_is_a_function_of_its_generator(name, build, ring_graph):
         losses.append(method(**method.collate(triples, np.random.default_rng(4), 0, 1))["loss"].item())
         method.collate(triples, np.random.default_rng(5), 0, 1)
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_tokens_read_are_those_that_the_models_see(name, build, ring_graph):
+    method, seen = build(name), []
+
+    def note(module, given, keywords):
+        mask = keywords["attention_mask"]
+        if mask.ndim == 4:  # the knowledge mask: nobody sees padding but padding itself
+            others = (mask[:, 0] == 0) & ~torch.eye(mask.shape[-1], dtype=torch.bool)
+            mask = others.any(dim=1)
+        seen.append(int(mask.sum()))
+
+    models = [module for module in method.modules() if isinstance(module, PreTrainedModel)]
+    for model in models:
+        if not any(inner in models for inner in list(model.modules())[1:]):
+            model.register_forward_pre_hook(note, with_kwargs=True)
+    triples = ring_graph.split("train", inverse=method.inverse_triples)[:8]
+    batch = method.collate(triples, np.random.default_rng(4), 0, 1)
+    method(**batch)
+    assert method.tokens_read(batch) == sum(seen) > 8
 
 
 class _Killed(Exception):

@@ -78,7 +78,14 @@ class Results:
         folder, graph = self.root / "runs" / name, self.root / "data" / DATASET
         made = {"run": name, "best": {"step": 8, "epoch": 2.0, "MRR": 0.5}, "trained_parameters": 12345}
         made |= {"commit": "0123456789abcdef+", "packages": {"torch": "9.9"}, "hardware": "abacus", "processes": 1}
-        made |= {"threads": 2, "wall_seconds": 7260.0, "peak_memory_mib": 635, "peak_gpu_memory_mib": None}
+        made |= {
+            "threads": 2,
+            "wall_seconds": 7260.0,
+            "tokens_per_second": 1234.4,
+            "energy_joules": 7200,
+            "peak_memory_mib": 635,
+            "peak_gpu_memory_mib": None,
+        }
         self.write(f"runs/{name}/run.json", json.dumps(made))
         log = [{"step": 4, "epoch": 1.0, "loss": 2.5}, {"step": 4, "epoch": 1.0, "valid": {"MR": 3.0, "MRR": 0.25}}]
         log += [{"step": 8, "epoch": 2.0, "loss": 1.5}, {"step": 8, "epoch": 2.0, "valid": {"MR": 2.0, "MRR": 0.5}}]

@@ -19,7 +19,14 @@ def test_a_run_is_told_as_it_was(made):
     card = made[1][-1]
     assert card.name == "good_toy"
     assert dict(card.facts)["chosen on valid"] == "epoch 2, step 8"
-    cost = {"wall time": "2 h 1 min", "peak memory": "635 MiB", "hardware": "abacus", "commit": "0123456789ab+"}
+    cost = {
+        "wall time": "2 h 1 min",
+        "tokens a second": "1,234",
+        "energy": "2.0 Wh",
+        "peak memory": "635 MiB",
+        "hardware": "abacus",
+        "commit": "0123456789ab+",
+    }
     assert cost.items() <= dict(card.cost).items()
     assert "peak GPU memory" not in dict(card.cost)
     assert ("parameters", [("margin", "0.02"), ("text", SCRIPT)]) in card.options

@@ -28,6 +28,7 @@ def test_two_processes_train_as_one(tmp_path, ring_folder, model_folder):
     alone, _ = log(tmp_path, ring_folder, model_folder, 1)
     shared, record = log(tmp_path, ring_folder, model_folder, 2)
     assert record["processes"] == 2
+    assert record["tokens_per_second"] > 0
     assert len(alone) == len(shared) == 12
     for one, two in zip(alone, shared, strict=True):
         assert one["step"] == two["step"]

@@ -56,6 +56,13 @@ class Method(torch.nn.Module, ABC):
         """
         return None
 
+    def tokens_read(self, batch: Any) -> int:
+        """How many tokens the language model reads of a batch, or a part of one, padding left out."""
+        if isinstance(batch, dict) and "attention_mask" in batch:
+            return int(batch["attention_mask"].sum())
+        parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else ()
+        return sum(map(self.tokens_read, parts))
+
     def language_model(self) -> list[torch.nn.Module]:
         """What is trained at the option `learning_rate`, all else at `other_learning_rate`; none: no difference."""
         return []

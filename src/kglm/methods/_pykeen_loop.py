@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,14 +70,16 @@ class Course(TrainingCallback):
     """One training by a loop of LOOPS.
 
     options: as of `kglm.training.options.Training`; validate() gives the figures of which the method's criterion
-    chooses the best weights. history: {"log": one row every few steps, "best": where, "sums": of the open row}.
+    chooses the best weights. history: {"log": one row every few steps, "best": where, "sums": of the open row;
+    "earlier": seconds of former sittings}.
     """
 
     def __init__(self, method: Method, loop: Any, options: Any, folder: Path, validate: Callable[[], dict[str, float]]):
         super().__init__()
         self.method, self.loop, self.options = method, loop, options
         self.folder, self.validate = Path(folder), validate
-        self.history: dict[str, Any] = {"log": [], "best": None, "sums": {}}
+        self.history: dict[str, Any] = {"log": [], "best": None, "sums": {}, "earlier": 0.0}
+        self.begun = time.monotonic()
         self.step = self.saved = self.total = self.steps_per_epoch = 0
         self.began = self.now = {}  # the chance when the epoch began, and that of the checkpoint resumed from
         self.interrupted = False
@@ -222,6 +225,7 @@ class Course(TrainingCallback):
         for number, values in self.loop.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in values.items()}
         counts = {"step": self.step, "total": self.total, "steps_per_epoch": self.steps_per_epoch}
+        counts["elapsed"] = self.history["earlier"] + time.monotonic() - self.begun
         with atomic_directory(self.folder / f"checkpoint-{self.step}") as directory:
             save_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, directory / STATE)
             write_json({**self.history, **counts}, directory / HISTORY)
@@ -234,6 +238,7 @@ class Course(TrainingCallback):
         self.began, self.now = _part(state, "began."), _part(state, "now.")
         self.step = self.saved = history.pop("step")
         self.total, self.steps_per_epoch = history.pop("total"), history.pop("steps_per_epoch")
+        history["earlier"] = history.pop("elapsed")
         self.history, saved, own = history, _part(state, "method."), self._tensors()
         if {name: tensor.shape for name, tensor in saved.items()} != {name: own[name].shape for name in own}:
             raise InputError(FOREIGN, folder, "train this run again")

@@ -146,6 +146,12 @@ class Method(_interface.LinkPredictor):
         """See Method: the decoder, its words included; the vectors of entities and relations are not its own."""
         return [self.backbone]
 
+    def tokens_read(self, batch: Any) -> int:
+        """See Method; entities and relations are tokens, too."""
+        if isinstance(batch, dict) and "classes" in batch:
+            return int((batch["classes"] != PADDING).sum())
+        return super().tokens_read(batch)
+
     # Training
 
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:

@@ -81,6 +81,8 @@ class _Run:
             return [("training", "none: it takes the weights of another run")]
         cost = [
             ("wall time", _duration(self.made["wall_seconds"])),
+            ("tokens a second", _rate(self.made.get("tokens_per_second"))),
+            ("energy", _energy(self.made.get("energy_joules"))),
             ("peak memory", _memory(self.made["peak_memory_mib"])),
             ("peak GPU memory", _memory(self.made["peak_gpu_memory_mib"])),
             ("hardware", _text(self.made["hardware"])),
@@ -165,6 +167,14 @@ def _duration(seconds: float) -> str:
 
 def _memory(mebibytes: int | None) -> str:
     return "" if mebibytes is None else f"{mebibytes:,} MiB"
+
+
+def _rate(tokens: float | None) -> str:
+    return "" if tokens is None else f"{tokens:,.0f}"
+
+
+def _energy(joules: float | None) -> str:
+    return "" if joules is None else f"{joules / 3600:,.1f} Wh"
 
 
 def _told(loss: list, criterion: str, valid: list) -> str:

@@ -22,7 +22,7 @@ from kglm.ranking.proposals import proposals, rank_proposals
 from kglm.ranking.stages import BEST, browsed, embeddings_scorer, write_ranks
 from kglm.ranking.triples import answers_of, best_answers, rank_triples_by
 from kglm.training.options import Training
-from kglm.training.provenance import environment
+from kglm.training.provenance import environment, joules
 from kglm.training.schedule import Schedule
 from kglm.training.scorer import candidate_scorer
 from kglm.training.validation import validator
@@ -35,7 +35,7 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
     """
     from accelerate.utils import set_seed
 
-    started = time.monotonic()
+    started, energy = time.monotonic(), joules()
     options = Training.of(spec["training"])
     set_seed(spec["seed"])
     loaded = Graph.read(graph)
@@ -55,7 +55,9 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
         temporary.write_text("".join(json.dumps(row) + "\n" for row in history["log"]), "utf-8")
     parameters = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
     trained = {"best": history["best"], "trained_parameters": parameters}
-    write_json({**run_identity(spec), "spec": spec, **trained, **environment(started)}, out / "run.json")
+    write_json(
+        {**run_identity(spec), "spec": spec, **trained, **environment(started, history, energy)}, out / "run.json"
+    )
 
 
 def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoints: Path) -> dict:
@@ -100,6 +102,7 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     trainer = MethodTrainer(method, schedule, options, arguments, validate)
     latest = last_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=str(latest) if latest else None)
+    trainer.count_seconds()
     if trainer.interrupted is not None and trainer.state.global_step < schedule.steps:
         print(f"{spec['name']}: saved at step {trainer.state.global_step} of {schedule.steps}", file=sys.stderr)
         sys.exit(REQUEUE)

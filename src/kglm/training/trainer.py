@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,8 @@ class MethodTrainer(Trainer):
     """Trains a Method on a Schedule; `validate()` is called at validation steps and chooses the best weights.
 
     history: {"log": one row every few steps, "best": step and criterion of the best validation, "sums": of the open
-    row}.
+    row; "tokens" read in "seconds" of training, validation left out; "elapsed": seconds of all sittings, of the
+    "earlier" ones}.
     A checkpoint counts only once its history.json stands in it, which is written last.
     """
 
@@ -38,7 +40,8 @@ class MethodTrainer(Trainer):
         validate: Callable[[], dict[str, float]],
     ):
         self.options, self.validate = options, validate
-        self.history = {"log": [], "best": None, "sums": {}}
+        self.history = {"log": [], "best": None, "sums": {}, "tokens": 0, "seconds": 0.0, "earlier": 0.0}
+        self._begun = self._lap = time.monotonic()
         super().__init__(
             model=method,
             args=arguments,
@@ -77,11 +80,14 @@ class MethodTrainer(Trainer):
         for name, value in output.items():
             sums[name] = sums.get(name, 0.0) + value.item()
         sums["steps"] = sums.get("steps", 0) + 1
+        self.history["tokens"] += self.method.tokens_read(inputs) * self.accelerator.num_processes
         return (output["loss"], output) if return_outputs else output["loss"]
 
     def evaluate(self, *_, **__) -> dict[str, float]:
         """Validate, note the result, and keep the weights if they are the best so far."""
+        self.count_seconds()
         metrics = self.validate()
+        self._lap = time.monotonic()
         step = self.state.global_step
         self.history["log"].append({"step": step, "epoch": self.epoch_of(step), "valid": metrics})
         best, criterion = self.history["best"], self.method.criterion
@@ -107,6 +113,13 @@ class MethodTrainer(Trainer):
         rate = self._get_learning_rate()
         self.history["log"].append({"step": step, "epoch": self.epoch_of(step), "learning_rate": rate, **means})
         self.history["sums"] = {}
+
+    def count_seconds(self) -> None:
+        """Add what has passed since the last time, or since a validation."""
+        now = time.monotonic()
+        self.history["seconds"] += now - self._lap
+        self.history["elapsed"] = self.history["earlier"] + now - self._begun
+        self._lap = now
 
     def write_weights(self, name: str) -> None:
         """The method's own weight folder, as checkpoints/<name>."""
@@ -134,13 +147,15 @@ class MethodTrainer(Trainer):
                 raise InputError("the disk is full", self.args.output_dir, "free some space and run again") from error
             raise
         if self.args.should_save:
+            self.count_seconds()
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             write_json(self.history, folder / HISTORY)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         folder = Path(resume_from_checkpoint)
         restore(self.method, read_tensors(folder / WEIGHTS, "pt"), folder / WEIGHTS)
-        self.history = read_json(folder / HISTORY)
+        history = read_json(folder / HISTORY)
+        self.history = history | {"earlier": history["elapsed"]}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
