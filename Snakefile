@@ -15,6 +15,7 @@ else:
     configfile: "config.yaml"
 
     validation.check_or_exit(config, f"{workflow.basedir}/workflow/schemas")
+    configuration.with_seeds(config)
 
 
 pathvars:

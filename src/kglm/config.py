@@ -15,7 +15,7 @@ import yaml
 
 from kglm.cli import STAGES
 from kglm.errors import InputError
-from kglm.paper.inputs import figure_inputs, table_inputs
+from kglm.paper.inputs import figure_inputs, run_ids, table_inputs
 from kglm.paper.results import NO_MODEL
 
 PACKAGE = Path(__file__).parent
@@ -54,7 +54,37 @@ def read(*paths: Path) -> dict:
             raise InputError(f"no YAML ({error})", path) from None
         if not isinstance(layers[-1], dict):
             raise InputError("holds no mapping", path, "write key: value")
-    return merge(*layers)
+    return with_seeds(merge(*layers))
+
+
+def with_seeds(config: dict) -> dict:
+    """Each run that names `seeds` becomes one run for each of them, and so does it in the rows of tables; in place.
+
+    The first keeps the name, the others are <run>_seed-<seed>. The weights or candidates of another such run are those
+    of the same seed.
+    """
+    runs = config.get("runs", {})
+    names = {
+        run: {seed: run if number == 0 else f"{run}_seed-{seed}" for number, seed in enumerate(entry.pop("seeds"))}
+        for run, entry in runs.items()
+        if "seeds" in entry
+    }
+    for run, of in names.items():
+        for seed, name in of.items():
+            if name in runs and name != run:
+                raise InputError(f"is also the name of seed {seed} of {run}", f"runs {name}", "rename one of them")
+            runs[name] = {**runs[run], "seed": seed}
+            if "weights" in runs[run]:
+                runs[name]["weights"] = names.get(runs[run]["weights"], {}).get(seed, runs[run]["weights"])
+            if "candidates" in runs[run]:
+                asked = runs[run]["candidates"]
+                runs[name]["candidates"] = {**asked, "run": names.get(asked["run"], {}).get(seed, asked["run"])}
+    for table in config.get("tables", {}).values():
+        for block in table.get("blocks", []):
+            for row, asked in block.get("runs", {}).items():
+                shown = [name for run in run_ids(asked) for name in names.get(run, {0: run}).values()]
+                block["runs"][row] = shown if len(shown) > 1 else asked
+    return config
 
 
 def methods() -> list[str]:

@@ -301,3 +301,30 @@ def test_the_conda_environment_is_the_requirements_at_their_pins():
 
 def test_torch_is_pinned():
     assert pins(ROOT / "constraints.txt")["torch"] == "2.13.0"
+
+
+def seeded() -> dict:
+    runs = {"a": {"method": "m", "seeds": [3, 5]}, "b": {"method": "m", "weights": "a", "seeds": [3, 5]}}
+    runs["c"] = {"method": "n", "candidates": {"run": "a", "top": 2}, "seeds": [5, 3]}
+    blocks = [{"runs": {"one": "a", "two": ["b", "d"], "three": "d"}}]
+    return {"runs": runs | {"d": {"method": "m"}}, "tables": {"t": {"blocks": blocks}}}
+
+
+def test_a_run_with_seeds_becomes_one_for_each():
+    config = configuration.with_seeds(seeded())
+    runs = config["runs"]
+    assert {name: run.get("seed") for name, run in runs.items()} == {
+        **{"a": 3, "a_seed-5": 5, "b": 3, "b_seed-5": 5, "c": 5, "c_seed-3": 3, "d": None},
+    }
+    assert runs["b_seed-5"]["weights"] == "a_seed-5"
+    assert runs["c"]["candidates"] == {"run": "a_seed-5", "top": 2}
+    shown = config["tables"]["t"]["blocks"][0]["runs"]
+    assert shown == {"one": ["a", "a_seed-5"], "two": ["b", "b_seed-5", "d"], "three": "d"}
+    assert configuration.with_seeds(copy.deepcopy(config)) == config
+
+
+def test_a_seeds_run_takes_no_others_name():
+    config = seeded()
+    config["runs"]["a_seed-5"] = {"method": "m"}
+    with pytest.raises(InputError, match="also the name of seed 5 of a"):
+        configuration.with_seeds(config)
