@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 DEMO := snakemake --configfile workflow/scales/demo.yaml --max-jobs-per-timespan 1000/10s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench chaos chaos-small recover clean distclean
+.PHONY: help setup demo tables test lint format bench chaos chaos-small recover clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,11 @@ setup: .venv/.setup-dev ## the environment .venv with all packages
 demo: .venv/.setup ## the whole pipeline at the demo scale: tables, figures, report
 	@$(DEMO) --cores $(CORES) --resources mem_mb=3300 --rerun-incomplete --show-failed-logs --quiet host rules
 	@cat results/demo/summary.txt
+
+SCALE ?= small
+
+tables: .venv/.setup ## tables and figures of the published runs (results/published), to results/rebuilt; trains nothing
+	@kglm rebuild --configfile config.yaml workflow/scales/$(SCALE).yaml
 
 test: .venv/.setup-dev ## all tests
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile

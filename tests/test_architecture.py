@@ -10,7 +10,7 @@ import pytest
 import kglm
 
 SOURCE = Path(kglm.__file__).parent
-ORDER = ["kg", "ranking", "lm", "methods", "training", "analysis", "plan", "paper", "report"]
+ORDER = ["kg", "ranking", "lm", "methods", "training", "analysis", "plan", "paper", "report", "published"]
 LEARNING = {"torch", "transformers", "peft", "accelerate", "datasets", "lm_eval"}
 
 
@@ -43,14 +43,14 @@ def test_a_package_imports_none_that_stands_behind_it(package):
         assert not wrong, path
 
 
-@pytest.mark.parametrize("package", ["kg", "ranking", "paper", "report"])
-def test_graph_ranking_paper_and_report_need_no_torch(package):
+@pytest.mark.parametrize("package", ["kg", "ranking", "paper", "report", "published"])
+def test_what_knows_no_model_needs_no_torch(package):
     for path in files(package):
         assert not {name.split(".")[0] for name in imports(path)} & LEARNING, path
 
 
-@pytest.mark.parametrize("package", ["paper", "report"])
-def test_paper_and_report_know_no_method_and_no_model(package):
+@pytest.mark.parametrize("package", ["paper", "report", "published"])
+def test_what_shows_results_knows_no_method_and_no_model(package):
     for path in files(package):
         assert not [name for name in imports(path) if name.startswith(("kglm.methods", "kglm.lm", "kglm.training"))]
 

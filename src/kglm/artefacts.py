@@ -111,11 +111,20 @@ SCORES = pa.schema(
 )
 
 
-def write_parquet(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
-    """Write the columns of `schema` (ValueError or pa.ArrowInvalid where the frame does not fit it)."""
+def write_parquet(frame: pd.DataFrame, path: Path, schema: pa.Schema, level: int | None = None) -> None:
+    """Write the columns of `schema` (ValueError or pa.ArrowInvalid where the frame does not fit it).
+
+    level: of the compression by zstd, 1 to 22; None is the library's own.
+    """
     table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     with atomic_file(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            table.replace_schema_metadata(None),
+            temporary,
+            compression="zstd",
+            compression_level=level,
+            write_page_checksum=True,
+        )
 
 
 def read_parquet(path: Path, schema: pa.Schema) -> pd.DataFrame:

@@ -49,6 +49,9 @@ STAGES = {
     "paper": "kglm.paper.document:paper",
     "summary": "kglm.paper.summary:summary",
     "report": "kglm.report.page:report",
+    "publish": "kglm.published.publish:publish",
+    "verify": "kglm.published.verify:verify",
+    "rebuild": "kglm.rebuild:rebuild",
 }
 
 

@@ -194,6 +194,7 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
         elif len(others):
             paper = models(others["paper_model"])
             notes.append(f"{block}: run with {models(others['model'])}, the paper with {paper}: no difference.")
+    notes += _about_published(spec, frame)
     if frame["low"].notna().any():
         several = frame["seeds"].str.contains(" ").any()
         notes.append("Intervals: 95 %, " + ("Student's over seeds." if several else "bootstrap over triples."))
@@ -203,6 +204,16 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
     if withdrawn := list(dict.fromkeys(frame.loc[frame["withdrawn"].astype(bool), "row"])):
         notes.append(f"For comparison only, neither best nor second: {', '.join(withdrawn)}.")
     return notes
+
+
+def _about_published(spec: dict, frame: pd.DataFrame) -> list[str]:
+    """Which rows were not made here but taken from published runs (spec["published"], their names)."""
+    published, ran = set(spec.get("published", [])), frame[frame["run"] != ""]
+    of = ran[ran["run"].map(lambda runs: bool(published & set(runs.split()))).astype(bool)]
+    if len(of) and len(of) == len(ran):
+        return ["All results here are published ones (results/published), none was made anew."]
+    blocks = [f"{block}, {', '.join(dict.fromkeys(cells['row']))}" for block, cells in of.groupby("block", sort=False)]
+    return [f"Published results (results/published), not made anew: {'; '.join(blocks)}."] if blocks else []
 
 
 def statistics(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]:

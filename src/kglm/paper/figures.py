@@ -43,7 +43,7 @@ def figure(spec: dict, inputs: list[Path], out: Path) -> None:
         drawn = Figure()
         facts = _KINDS[spec["kind"]](spec, inputs, drawn)
         scale = f"Scale: {spec['scale']}." if spec.get("scale") else ""
-        caption = " ".join(filter(None, [spec["caption"], *facts, scale]))
+        caption = " ".join(filter(None, [spec["caption"], *facts, _published(spec, inputs), scale]))
         # Without these entries the files hold no date; the size of the page is that of the figure.
         metadata = {"pdf": {"CreationDate": None, "Title": caption}, "png": {"Description": caption}}
         for ending, about in metadata.items():
@@ -54,3 +54,12 @@ def figure(spec: dict, inputs: list[Path], out: Path) -> None:
     tex = FLOAT.format(width=width, path=path, caption=latex(caption), name=spec["name"])
     with atomic_file(out.with_name(f"{out.name}.tex")) as temporary:
         temporary.write_text(tex, "utf-8", newline="\n")
+
+
+def _published(spec: dict, inputs: list[Path]) -> str:
+    """Which of the runs shown were not made here but taken from published ones (spec["published"], their names)."""
+    shown = dict.fromkeys(path.parent.name for path in map(Path, inputs) if path.parents[1].name == "runs")
+    published = [run for run in shown if run in spec.get("published", [])]
+    if not published:
+        return ""
+    return "Published results." if len(published) == len(shown) else f"Published: {', '.join(published)}."

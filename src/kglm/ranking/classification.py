@@ -13,6 +13,7 @@ import pandas as pd
 from kglm.artefacts import SCORES, read_parquet
 from kglm.errors import InputError
 from kglm.files import run_identity, write_json
+from kglm.ranking.metrics import EVALUATION_VERSION
 from kglm.ranking.stages import evaluation_options
 
 
@@ -26,15 +27,22 @@ class Scored(NamedTuple):
 
 def classify(spec: dict, scores: Path, out: Path) -> None:
     """Accuracy on test of the thresholds chosen on valid, with confidence intervals by bootstrap over triples."""
-    options = evaluation_options(spec)
     frame = read_parquet(scores, SCORES)
+    results = accuracies(frame, evaluation_options(spec), scores)
+    write_json(run_identity(spec) | {"evaluation_version": EVALUATION_VERSION, "thresholds": results}, out)
+
+
+def accuracies(frame: pd.DataFrame, options: dict, scores: Path) -> dict:
+    """Of rows of SCORES, by one threshold (`global`) and by one for each relation (`relation`).
+
+    options: `resamples`, `confidence` and `seed` of the bootstrap; scores: the file that an InputError names.
+    """
     valid, test = (_split(frame, name, scores) for name in ("valid", "test"))
     one, _ = best_threshold(valid.scores, valid.labels)
     each = relation_thresholds(valid, one)
     results = {"global": _accuracies(valid, test, {}, one, options) | {"threshold": one}}
     by_number = {str(relation): threshold for relation, threshold in each.items()}
-    results["relation"] = _accuracies(valid, test, each, one, options) | {"threshold": by_number}
-    write_json(run_identity(spec) | {"thresholds": results}, out)
+    return results | {"relation": _accuracies(valid, test, each, one, options) | {"threshold": by_number}}
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

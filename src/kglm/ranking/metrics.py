@@ -46,17 +46,25 @@ def confidence_intervals(
     return dict(zip(METRICS, bounds.T.tolist(), strict=True))
 
 
-def evaluate_ranks(ranks: pd.DataFrame, graph: Graph, resamples: int, level: float, seed: int) -> dict:
-    """split -> group (see `groups`) -> its `summarise` and `confidence`."""
+def evaluate_ranks(ranks: pd.DataFrame, graph: Graph | None, resamples: int, level: float, seed: int) -> dict:
+    """split -> group (see `groups`; without a graph `directions` alone) -> its `summarise` and `confidence`."""
     result = {}
     for split, part in ranks.groupby("split", sort=False):
         result[split] = {}
-        for name, rows in groups(part, graph).items():
+        for name, rows in (directions(part) if graph is None else groups(part, graph)).items():
             # Each group draws from its own stream: another group beside it changes none of its figures.
             stream = [seed, zlib.crc32(f"{split}/{name}".encode())]
             confidence = confidence_intervals(part[rows], resamples, level, stream)
             result[split][name] = summarise(part[rows]) | {"confidence": confidence}
     return result
+
+
+def directions(ranks: pd.DataFrame) -> dict[str, np.ndarray]:
+    """both, head and tail, by what is asked for -> mask of the rows in it (at least one)."""
+    direction = ranks["direction"].to_numpy()
+    return {"both": np.ones(len(ranks), bool)} | {
+        name: direction == name for name in ("head", "tail") if name in direction
+    }
 
 
 def groups(ranks: pd.DataFrame, graph: Graph) -> dict[str, np.ndarray]:
@@ -67,15 +75,14 @@ def groups(ranks: pd.DataFrame, graph: Graph) -> dict[str, np.ndarray]:
     power of two and b = 2a - 1 (degree/0 and degree/1 stand alone; a loop counts twice). either_degree/<a>-<b>:
     the triple's head or its tail does, so that a triple stands in one or two of them (LMKE, Section 4.3).
     """
-    direction = ranks["direction"].to_numpy()
     in_train = graph.entities["in_train"].to_numpy()
     seen = in_train[ranks["head"]] & in_train[ranks["tail"]]
-    masks = {"both": np.ones(len(ranks), bool), "head": direction == "head", "tail": direction == "tail"}
+    masks = directions(ranks)
     masks |= {f"{name}/seen": mask & seen for name, mask in masks.items()}
     for relation in np.unique(ranks["relation"]):
         masks[f"relation/{graph.relations['id'].iat[relation]}"] = (ranks["relation"] == relation).to_numpy()
     of_head, of_tail = (_bucket(graph.degrees)[ranks[end]] for end in ("head", "tail"))
-    of_answer = np.where(direction == "tail", of_tail, of_head)
+    of_answer = np.where(ranks["direction"] == "tail", of_tail, of_head)
     for low in np.unique([of_head, of_tail]).tolist():
         group = str(low) if low < 2 else f"{low}-{2 * low - 1}"
         masks[f"degree/{group}"] = of_answer == low
