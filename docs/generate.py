@@ -1,10 +1,11 @@
-"""Write docs/configuration.md and README's list of deviations from what the program itself reads.
+"""Write docs/configuration.md and README's tables of deviations and of reproduced rows from what the program reads.
 
 python docs/generate.py           writes both
 python docs/generate.py --check   exits with 1 where one is out of date
 """
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,16 @@ import pandas as pd
 import yaml
 
 from kglm import config
+from kglm.errors import InputError
+from kglm.paper.reported import KEY, converted, reported
+from kglm.paper.results import measure, models, over_seeds
 
 TOP = Path(__file__).parent.parent
 SCHEMAS = TOP / "workflow" / "schemas"
 SOURCE = TOP / "src" / "kglm"
-BEGIN, END = "<!-- deviations: begin -->\n", "<!-- deviations: end -->\n"
+PUBLISHED = TOP / "results" / "published"
+ENDS = ("value", "low", "high")
+ROWS = Path(__file__).with_name("reproduced.csv")
 
 
 def options(schema: dict, definitions: dict, path: str = "") -> Iterator[tuple[str, str, str]]:
@@ -105,15 +111,64 @@ def deviations() -> str:
     return _table(list(rows.columns), list(rows.itertuples(index=False, name=None)))
 
 
+def reproduced() -> str:
+    """The rows of reproduced.csv, each with the paper's number, that of its published runs, and why they differ.
+
+    runs: one, or several that differ in their seed; none: nothing came of the row, and `why` says why. threshold: of an
+    accuracy, `global` or `relation`. A difference is told where dataset and metric are the paper's.
+    """
+    numbers = reported()
+    rows = []
+    for row in pd.read_csv(ROWS, dtype=str, keep_default_na=False).to_dict("records"):
+        place = [row[key] for key in ("paper", "table", "dataset", "method", "metric")]
+        about = numbers[(numbers[KEY] == place).all(axis=1)] if row["table"] else numbers[:0]
+        unit = about.iloc[0]["unit"] if len(about) else "fraction"
+        name = f"{row['label'] or row['method']}, {row['dataset']}, {row['metric']}{' (%)' * (unit == 'percent')}"
+        where = f"{row['paper']}, {row['table']}" if len(about) else "no paper"
+        paper = about.iloc[0]["value"] if len(about) else ""
+        ours, model, difference = _ours(row, about, unit) if row["runs"] else ("none", row["model"], "")
+        rows.append((f"{where}: {name}", paper, row["paper_model"], ours, model, difference, row["why"]))
+    head = ["row", "paper", "its base model", "here", "base model here", "difference", "why"]
+    return _table(head, rows)
+
+
+def _ours(row: dict[str, str], about: pd.DataFrame, unit: str) -> tuple[str, str, str]:
+    """The mean of a row's runs with its interval, their base model, the difference from the paper's number."""
+    spec = {"threshold": row["threshold"]} if row["threshold"] else {}
+    names = row["runs"].split()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "runs").symlink_to(PUBLISHED)
+        files = [Path(folder, "runs", name, file) for name in names for file in ("metrics.json", "classification.json")]
+        found = [measure([file for file in files if file.is_file()], name, row["metric"], spec) for name in names]
+    if missing := [name for name, value in zip(names, found, strict=True) if value is None]:
+        raise InputError(f"{missing[0]} is not published or has no {row['metric']}", ROWS, "publish it")
+    one = over_seeds(found)
+    value, low, high = (converted(one[key], "fraction", unit) if unit == "percent" else one[key] for key in ENDS)
+    decimals = {"percent": 1, "rank": 1}.get(unit, 3)
+    ours = f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    ours += f", {len(names)} seeds" if len(names) > 1 else ""
+    difference = f"{value - about.iloc[0]['number']:+.{decimals}f}" if len(about) else ""
+    model = models({found_one["model"] for found_one in found})
+    return ours, model, difference.replace("-", "−")
+
+
+SECTIONS = {"deviations": deviations, "reproduced": reproduced}
+
+
+def readme() -> str:
+    """README.md with the tables between <!-- name: begin --> and <!-- name: end --> made anew."""
+    text = (TOP / "README.md").read_text("utf-8")
+    for name, section in SECTIONS.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}{section()}{end}{after}"
+    return text
+
+
 def pages() -> dict[Path, str]:
     """The text of each page that this file writes."""
-    readme = (TOP / "README.md").read_text("utf-8")
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return {
-        TOP / "docs" / "configuration.md": configuration(),
-        TOP / "README.md": f"{before}{BEGIN}{deviations()}{END}{after}",
-    }
+    return {TOP / "docs" / "configuration.md": configuration(), TOP / "README.md": readme()}
 
 
 def main() -> int:

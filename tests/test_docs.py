@@ -1,5 +1,10 @@
 import importlib.util
+import json
 from pathlib import Path
+
+import pytest
+
+from kglm.errors import InputError
 
 TOP = Path(__file__).parent.parent
 specification = importlib.util.spec_from_file_location("generate", TOP / "docs" / "generate.py")
@@ -10,6 +15,31 @@ specification.loader.exec_module(generate)
 def test_the_pages_are_what_the_program_reads():
     for path, text in generate.pages().items():
         assert path.read_text("utf-8") == text, f"{path.name} is out of date: run python docs/generate.py"
+
+
+def test_reproduced_rows_are_measured_or_explained(monkeypatch, tmp_path):
+    """A row tells the mean of its published runs, and why; one that came to nothing tells why as well."""
+    for seed, accuracy in enumerate((0.5, 0.7)):
+        folder = tmp_path / f"lmke_umls-{seed}"
+        folder.mkdir()
+        split = {"test": {"accuracy": accuracy, "confidence": [0.4, 0.8]}}
+        result = {"run": folder.name, "seed": seed, "model": "tiny", "dataset": "umls", "thresholds": {"global": split}}
+        (folder / "classification.json").write_text(json.dumps(result))
+    columns = "paper,table,dataset,method,label,metric,threshold,runs,model,paper_model,why\n"
+    rows = "LMKE,Table 4,UMLS,LMKE (BERT-base),,accuracy,global,lmke_umls-0 lmke_umls-1,,BERT-base,smaller\n"
+    rows += "LMKE,Table 4,UMLS,KG-BERT,,accuracy,global,,MiniLM,BERT-base,it ran out of time\n"
+    rows += "LMKE,,umls,LMKE,,accuracy,global,lmke_umls-0,,,nobody else has it\n"
+    (tmp_path / "rows.csv").write_text(columns + rows)
+    monkeypatch.setattr(generate, "ROWS", tmp_path / "rows.csv")
+    monkeypatch.setattr(generate, "PUBLISHED", tmp_path)
+    *_, two, none, alone = generate.reproduced().splitlines()
+    assert "LMKE (BERT-base), UMLS, accuracy (%) | 92.4 | BERT-base | 60.0 [" in two
+    assert "2 seeds | tiny | −32.4 | smaller |" in two
+    assert "| 89.7 | BERT-base | none | MiniLM |  | it ran out of time |" in none
+    assert "no paper: LMKE, umls, accuracy |  |  | 0.500 [0.400, 0.800] | tiny |  |" in alone
+    (tmp_path / "rows.csv").write_text(columns + rows.replace("lmke_umls-1", "lmke_umls-9"))
+    with pytest.raises(InputError, match="lmke_umls-9 is not published"):
+        generate.reproduced()
 
 
 def test_every_parameter_of_the_methods_is_explained_or_named_by_itself():
@@ -24,5 +54,5 @@ def test_what_readme_names_is_there():
     for path in ("examples/own_graph/config.yaml", "docs/configuration.md", "src/kglm/methods/_interface.py"):
         assert f"({path})" in readme and (TOP / path).exists()
     makefile = (TOP / "Makefile").read_text("utf-8")
-    for target in ("demo", "test", "lint", "bench", "clean", "setup"):
+    for target in ("demo", "tables", "test", "lint", "bench", "clean", "setup"):
         assert f"\n{target}:" in makefile

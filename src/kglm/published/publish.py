@@ -20,7 +20,7 @@ TABLES = {"ranks.parquet": RANKS, "scores.parquet": SCORES}
 _STYLE = Path(__file__).parents[1] / "paper/kglm.mplstyle"
 
 
-def publish(runs: list[Path], out: Path) -> None:
+def publish(runs: list[Path], out: Path = Path("results/published")) -> None:
     """Copy the results of finished runs, folders <results>/runs/<run>, to <out>/<run>/.
 
     run.json: how the run was made (one that ranks another's weights takes over that one's record), its evaluation,

@@ -22,7 +22,7 @@ LARGEST = 2 * 10**6  # bytes of ranks
 _TOLERANCE = 1e-9
 
 
-def verify(published: Path, data: Path | None = None) -> None:
+def verify(published: Path = Path("results/published"), data: Path | None = None) -> None:
     """Check each run under `published`; InputError with all that is wrong. Prints what was checked.
 
     data: a folder <results>/data of built graphs. Of a run whose graph is there, with the sums that are on record,
