@@ -189,7 +189,7 @@ def shards(config: dict, name: str) -> int:
 
 def training_resources(config: dict, name: str) -> dict:
     """What a run's training asks for at its first attempt: as all do, but for what its method or dataset needs."""
-    return merge(config["resources"]["train"], merge(*_layers(config, name)).get("resources", {}))
+    return merge({"nodes": 1}, config["resources"]["train"], merge(*_layers(config, name)).get("resources", {}))
 
 
 def weights_of(config: dict, name: str) -> str:

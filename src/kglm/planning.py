@@ -178,11 +178,12 @@ class Plan:
         return lines
 
     def host(self, row: Row) -> float:
-        """Main memory of a job: the model before it goes to the GPU, the graph with its texts, libraries."""
+        """Main memory of a job on a node: the model before it goes to the GPU, the graph with its texts, libraries."""
         graph, kind = self.dataset(row.spec["dataset"]), row.spec["parameters"].get("base_weights", "float32")
         words = min(graph.text("name_and_description").mean / work.TOKENS_PER_WORD, cost.LONG)
         own = row.size.whole * max(memory.BYTES[kind], 2) + 150 * graph.train + 12 * graph.entities * words
-        return (own + HOST) * max(row.gpus, 1)
+        nodes = self.spec["runs"][row.spec["name"]]["resources"].get("nodes", 1)
+        return (own + HOST) * max(row.gpus // nodes, 1)
 
     # Disk
 

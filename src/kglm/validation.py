@@ -94,6 +94,10 @@ def _problems(config: dict) -> Iterator[InputError]:
                 yield _unknown(run[key], config[section], _key("runs", name, key), f"{key}")
                 return
         yield from _ranking_problems(config, name)
+        asked = configuration.training_resources(config, name)
+        if asked.get("gpu", 0) % asked["nodes"]:
+            what = f"{asked['gpu']} GPUs cannot be shared out evenly among {asked['nodes']} nodes"
+            yield InputError(what, _key("runs", name), "let `gpu` be a multiple of `nodes`")
         variants = config["methods"][run["method"]].get("variants", {})
         if (variant := run.get("variant", DEFAULT_VARIANT)) not in {*variants, DEFAULT_VARIANT}:
             yield _unknown(variant, variants, _key("runs", name, "variant"), "variant")

@@ -1,4 +1,4 @@
-"""A SLURM of one node in a folder: loopback only, no accounting, no cgroups, GPUs that are none."""
+"""A SLURM in a folder: loopback only, no accounting, no cgroups, GPUs that are none; a second node for pairs."""
 
 import os
 import shutil
@@ -20,13 +20,12 @@ CredType=cred/munge
 AuthInfo=socket={folder}/munge/run/socket
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool.%n
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -47,11 +46,14 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 CoresPerSocket=8 RealMemory=20000 Gres=gpu:fake:{gpus} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} {node} Gres=gpu:fake:{gpus} State=UNKNOWN
+NodeName={second} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} {node} Gres=gpu:fake:{gpus} State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=UNLIMITED DefaultTime=00:10:00 State=UP PriorityTier=1
 PartitionName=gpu Nodes={host} MaxTime=UNLIMITED DefaultTime=00:10:00 State=UP PriorityTier=1
 PartitionName=urgent Nodes={host} MaxTime=UNLIMITED State=UP PriorityTier=10
+PartitionName=pairs Nodes={host},{second} MaxTime=UNLIMITED State=UP PriorityTier=1
 """
+NODE = "CPUs=8 CoresPerSocket=8 RealMemory=20000"
 
 
 class Cluster:
@@ -59,6 +61,7 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self.folder, self.host = folder, socket.gethostname().split(".")[0]
+        self.nodes = (self.host, f"{self.host}-second")
         self._write()
         munge = folder / "munge"
         self._run(
@@ -67,13 +70,14 @@ class Cluster:
             f" --seed-file={munge}/lib/seed --socket={munge}/run/socket",
         )  # fmt: skip
         self.start_controller()
-        self._run("slurmd", "-N", self.host)
+        for node in self.nodes:
+            self._run("slurmd", "-N", node)
         self.wait_for(lambda: set(self.output("sinfo", "-h", "-o", "%T").split()) == {"idle"}, "idle node", 20)
 
     def _write(self) -> None:
         for name in ("etc", "log", "lib", "run"):
             (self.folder / "munge" / name).mkdir(parents=True, mode=0o755 if name == "run" else 0o700)
-        for name in ("state", "spool", "dev"):
+        for name in ("state", "dev", *(f"spool.{node}" for node in self.nodes)):
             (self.folder / name).mkdir()
         key = self.folder / "munge/etc/key"
         key.write_bytes(os.urandom(1024))
@@ -87,9 +91,13 @@ class Cluster:
         for number in range(GPUS):
             os.mknod(self.folder / f"dev/nvidia{number}", 0o020666, os.makedev(1, 3))
         (self.folder / "gres.conf").write_text(
-            f"NodeName={self.host} Name=gpu Type=fake File={self.folder}/dev/nvidia[0-{GPUS - 1}]\n"
+            "".join(
+                f"NodeName={node} Name=gpu Type=fake File={self.folder}/dev/nvidia[0-{GPUS - 1}]\n"
+                for node in self.nodes
+            )
         )
-        text = CONFIGURATION.format(folder=self.folder, host=self.host, gpus=GPUS, ports=_free_ports(2))
+        names = {"folder": self.folder, "host": self.host, "second": self.nodes[1]}
+        text = CONFIGURATION.format(**names, node=NODE, gpus=GPUS, ports=_free_ports(3))
         (self.folder / "slurm.conf").write_text(text)
 
     @property
@@ -161,7 +169,7 @@ class Cluster:
         try:
             self.wait_for(lambda: not self.output("squeue", "-h"), "empty queue", 20)
         finally:
-            for name in ("slurmd.pid", "slurmctld.pid", "munge/run/pid"):
+            for name in (*(f"slurmd.{node}.pid" for node in self.nodes), "slurmctld.pid", "munge/run/pid"):
                 self._end(self.folder / name)
 
 

@@ -86,3 +86,19 @@ def test_the_configuration_is_found_where_the_variable_was_dropped(slurm):
 def test_a_missing_slurm_is_told(slurm):
     done = slurm("scancel", "1", bodies={})
     assert done.returncode != 0 and "SLURM's own command is not on PATH" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [
+        ("sbatch -p gpu --gpus=4 --nodes=1 --wrap=x", "-p gpu --gpus=4 --nodes=1 --wrap=x"),
+        ("sbatch -p gpu --gpus=4 --nodes=2 --wrap=x", "-p gpu --gpus-per-node=2 --nodes=2 --wrap=x"),
+        ("sbatch --nodes=4 --gpus=a100:32 --wrap=x", "--nodes=4 --gpus-per-node=a100:8 --wrap=x"),
+        ("srun -n1 --gpus=4 --nodes=2 job --gpus=4 --nodes=2", "-n1 --gres=none --nodes=1 job --gpus=4 --nodes=2"),
+        ("srun -n1 --gpus=4 --nodes=1 job --nodes=2", "-n1 --gpus=4 --nodes=1 job --nodes=2"),
+        ("srun --overlap --nodes=2 --ntasks=2 job", "--overlap --nodes=2 --ntasks=2 job"),
+    ],
+)
+def test_the_gpus_of_several_nodes_are_shared_out_evenly(slurm, given, called):
+    command = given.split()
+    assert slurm(*command, bodies={command[0]: 'echo "$@"'}).stdout == f"{called}\n"

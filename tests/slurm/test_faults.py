@@ -123,3 +123,20 @@ def test_snakemake_is_killed_and_its_jobs_go_on(scenario):
     ]
     assert metrics[0] == metrics[1]
     assert not list(scenario.folder.glob(".snakemake/locks/*"))
+
+
+def test_a_training_on_two_nodes_is_that_of_one_process(scenario):
+    """By accelerate, inside one job: two processes a node, one set of files; the loss is that of the whole batch."""
+    scenario.workflow.replace(PROFILE, "{slurm_partition: gpu}", "{slurm_partition: pairs}")
+    scenario.start("results/faults/runs/pair/weights")
+    told = scenario.finish()
+    job = scenario.job("pair", "COMPLETED")
+    assert "NumNodes=2" in scenario.cluster.output("scontrol", "show", "job", job), told
+    folder, alone = scenario.results / "runs/pair", scenario.results / "runs/undisturbed"
+    assert json.loads((folder / "run.json").read_text())["processes"] == 4
+    rows, expected = (
+        [json.loads(line) for line in (at / "log.jsonl").read_text().splitlines()] for at in (folder, alone)
+    )
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    losses = [[row["contrastive"] for row in of if "contrastive" in row] for of in (rows, expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)

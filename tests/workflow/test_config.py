@@ -303,6 +303,14 @@ def test_torch_is_pinned():
     assert pins(ROOT / "constraints.txt")["torch"] == "2.13.0"
 
 
+def test_gpus_are_shared_out_evenly_among_nodes(paper):
+    paper["runs"]["kalm_WN18RR"]["resources"] = {"gpu": 4, "nodes": 2}
+    check(paper, SCHEMAS)
+    paper["runs"]["kalm_WN18RR"]["resources"] = {"gpu": 3, "nodes": 2}
+    with pytest.raises(InputError, match=r"runs\.kalm_WN18RR: 3 GPUs cannot be shared out evenly among 2 nodes"):
+        check(paper, SCHEMAS)
+
+
 def seeded() -> dict:
     runs = {"a": {"method": "m", "seeds": [3, 5]}, "b": {"method": "m", "weights": "a", "seeds": [3, 5]}}
     runs["c"] = {"method": "n", "candidates": {"run": "a", "top": 2}, "seeds": [5, 3]}

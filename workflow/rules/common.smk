@@ -73,7 +73,7 @@ def scaled(kind, what):
 
 def training(what):
     """What a run's training asks for; memory and time grow with a job's attempts."""
-    return lambda wildcards, attempt: (1 if what == "gpu" else attempt) * (
+    return lambda wildcards, attempt: (1 if what in ("gpu", "nodes") else attempt) * (
         configuration.training_resources(config, wildcards.run).get(what, 0)
     )
 

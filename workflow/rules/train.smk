@@ -26,6 +26,7 @@ rule train_run:
     threads: threads("train")
     resources:
         gpu=training("gpu"),
+        nodes=training("nodes"),
         mem_mb=training("mem_mb"),
         runtime=training("runtime"),
     params:
@@ -41,8 +42,7 @@ rule train_run:
             | sha256sum | cut -c -16)
         launch=kglm
         if [ {resources.gpu} -gt 1 ]; then
-            launch="accelerate launch --multi_gpu --num_machines 1 --num_processes {resources.gpu} \
-                --mixed_precision no --dynamo_backend no -m kglm.cli"
+            launch="kglm-on-gpus {resources.gpu} {resources.nodes}"
         fi
         export HF_HUB_OFFLINE=1 TENSORBOARD_LOGGING_DIR=$out/tensorboard
         $launch train --spec {input.spec} --graph $(dirname {input.entities}) {params.model} \

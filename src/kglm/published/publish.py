@@ -4,7 +4,7 @@ import csv
 import shutil
 from pathlib import Path
 
-import matplotlib as mpl
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from kglm.artefacts import RANKS, SCORES, read_parquet, write_parquet
@@ -96,7 +96,7 @@ def draw_curve(rows: list[dict], out: Path) -> None:
     """The losses of a log and what was measured on valid, by epoch."""
     losses = [(row["epoch"], row["loss"]) for row in rows if "loss" in row]
     valid = [(row["epoch"], row["valid"]) for row in rows if "valid" in row]
-    with mpl.style.context(_STYLE):
+    with style.context(_STYLE):
         figure = Figure(figsize=(4.5, 2.8))
         axis = figure.subplots()
         if losses:
@@ -110,4 +110,4 @@ def draw_curve(rows: list[dict], out: Path) -> None:
             other.plot(*zip(*points, strict=True), color="C1", marker="o")
             other.set_ylabel(f"{metric} on valid", color="C1")
             other.set_ylim(0, 1)
-        figure.savefig(out, format="png", metadata={"Software": None})
+        figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
