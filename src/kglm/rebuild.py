@@ -85,12 +85,19 @@ class Sources:
             source = self._folders.get(parts[1])
             source = source and source.joinpath(*parts[2:])
         else:
-            source = self.root / file
+            source = self._of_graph(file)
         if source is None or not source.is_file():
             return None
         link.parent.mkdir(parents=True, exist_ok=True)
         os.symlink(source.resolve(), link)
         return link
+
+    def _of_graph(self, file: str) -> Path | None:
+        """A graph's statistics: as counted here, else as a published run of it has them."""
+        if (self.root / file).is_file():
+            return self.root / file
+        runs = [run for run in self.published_runs if self.config["runs"][run]["dataset"] == Path(file).parent.name]
+        return self.published / runs[0] / Path(file).name if runs else None
 
     def told(self) -> Iterator[str]:
         """What was taken from where, for the terminal."""

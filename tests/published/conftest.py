@@ -31,9 +31,13 @@ tables:
   kalm_table_1:
     blocks: [{{dataset: ring, title: Ring, runs: {{TransE: transe_ring, SimKGC: transe_ring_reranked}}}}]
   lmke_table_4: {{blocks: [{{dataset: ring, title: Ring, runs: {{TransE: transe_ring}}}}]}}
+  kalm_table_2:
+    rows: [{{dataset: ring, measured: true}}]
+    metrics: [entities]
+  kalm_table_3: {{blocks: [{{dataset: WN18RR}}]}}
 figures:
   lmke_figure_5: {{metric: MRR, series: [{{label: one, run: transe_ring}}]}}
-build: [kalm_table_1, kalm_table_2, lmke_table_4, lmke_figure_5]
+build: [kalm_table_1, kalm_table_2, kalm_table_3, lmke_table_4, lmke_figure_5]
 """
 
 
@@ -49,6 +53,7 @@ class Made:
         self.root, self.published, self.graph = folder / "toy", folder / "published", graph
         self.data = self.root / "data"
         graph.write(self.data / "ring")
+        self.write("data/ring/statistics.json", {"entities": graph.entity_count})
         overlay = folder / "overlay.yaml"
         overlay.write_text(OVERLAY.format(results=folder))
         self.configs = [ROOT / "config.yaml", overlay]

@@ -26,7 +26,7 @@ def test_a_published_run_is_accepted_and_whole(published, capsys):
     names = {path.name for path in (published.published / RUN).iterdir()}
     assert names == {
         *("run.json", "metrics.json", "classification.json", "ranks.parquet", "scores.parquet"),
-        *("log.jsonl", "loss.png"),
+        *("log.jsonl", "loss.png", "statistics.json"),
     }
     record = json.loads((published.published / RUN / "run.json").read_text())
     assert record["spec"] == published.read(f"specs/run/{RUN}.json")
@@ -108,6 +108,11 @@ def test_a_query_that_was_left_out_is_noticed(published):
     change(folder / "metrics.json", metrics=metrics)
     assert problems(folder, RUN) == []
     assert "are not one for each of its triples" in problems(folder, RUN, published.data)[0]
+
+
+def test_other_counts_than_the_graphs_are_noticed(published):
+    change(published.published / RUN / "statistics.json", entities=3)
+    assert problems(published.published / RUN, RUN, published.data) == ["statistics.json are not those of its graph"]
 
 
 def test_another_graph_is_not_taken_for_the_runs(published):

@@ -38,7 +38,8 @@ def test_published_runs_alone_give_tables_and_figures(made, rebuilt, tmp_path):
     }
     assert "Published results." in (tmp_path / "out/figures/lmke_figure_5.tex").read_text()
     assert "of 2 runs 2 are published, 0 were made here" in told
-    assert "not built, for no result of theirs is here: kalm_table_2" in told
+    assert "not built, for no result of theirs is here: kalm_table_3" in told
+    assert "| 12 |" in texts["kalm_table_2"]  # entities, counted when it was published
 
 
 def test_a_run_that_was_made_here_comes_first(made, rebuilt):

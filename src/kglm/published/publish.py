@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from kglm.artefacts import RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
 from kglm.files import atomic_directory, read_json, read_json_lines, sha256, write_json
-from kglm.published.verify import CURVE, GRAPH, LOG, RECORD, problems
+from kglm.published.verify import CURVE, GRAPH, LOG, RECORD, STATISTICS, problems
 from kglm.ranking.stages import evaluation_options
 
 # What is copied as it is, where the run has it.
@@ -24,14 +24,16 @@ def publish(runs: list[Path], out: Path = Path("results/published")) -> None:
     """Copy the results of finished runs, folders <results>/runs/<run>, to <out>/<run>/.
 
     run.json: how the run was made (one that ranks another's weights takes over that one's record), its evaluation,
-    the sums of its graph, and seconds and memory of its jobs. InputError, and nothing published, for a run that would
-    not be accepted (`kglm.published.verify`).
+    the sums of its graph, and seconds and memory of its jobs; statistics.json: the counts of its graph. InputError,
+    and nothing published, for a run that would not be accepted (`kglm.published.verify`).
     """
     for run in map(Path, runs):
         root = run.resolve().parents[1]
         with atomic_directory(Path(out) / run.name) as folder:
             _copy(run, folder)
-            write_json(_record(root, run.name), folder / RECORD)
+            record = _record(root, run.name)
+            write_json(record, folder / RECORD)
+            shutil.copyfile(root / "data" / record["dataset"] / STATISTICS, folder / STATISTICS)
             if found := problems(folder, run.name, root / "data"):
                 raise InputError("; ".join(found), run, "evaluate or train the run again")
 

@@ -15,7 +15,7 @@ from kglm.kg.graph import Graph
 from kglm.ranking.classification import accuracies
 from kglm.ranking.metrics import EVALUATION_VERSION, evaluate_ranks
 
-RECORD, LOG, CURVE = "run.json", "log.jsonl", "loss.png"
+RECORD, LOG, CURVE, STATISTICS = "run.json", "log.jsonl", "loss.png", "statistics.json"
 GRAPH = ("entities.parquet", "relations.parquet", "triples.parquet")
 LARGEST = 2 * 10**6  # bytes of ranks
 # Sums of floats may end otherwise in another order, on other machines; ranks are whole and halves.
@@ -57,6 +57,8 @@ def _problems(folder: Path, name: str, data: Path | None) -> Iterator[str]:
     if not (folder / LOG).is_file() and record["weights"] == name:
         yield f"has no {LOG}"
     graph = _graph(record, data)
+    if graph is not None and read_json(folder / STATISTICS) != read_json(Path(data) / record["dataset"] / STATISTICS):
+        yield f"{STATISTICS} are not those of its graph"
     both = (("metrics.json", _ranking_problems), ("classification.json", _classification_problems))
     for file, check in both:
         if (folder / file).is_file():
