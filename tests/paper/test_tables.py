@@ -136,7 +136,15 @@ def test_several_seeds_give_mean_and_student_interval(results):
     assert cell["reproduced"] == pytest.approx(0.55)
     assert (cell["low"], cell["high"]) == (pytest.approx(low), pytest.approx(high))
     assert (cell["seeds"], cell["run"]) == ("0 1 2", "s0 s1 s2")
-    assert "Student's over seeds" in text
+    assert "Means over seeds; intervals: 95 %, Student's." in text
+
+
+def test_intervals_of_one_run_and_of_several_are_told_apart(results):
+    for seed in range(2):
+        results.run(f"s{seed}", mrr=0.5 + seed / 10, seed=seed)
+    shown = {"KaLM (epoch=10)": ["s0", "s1"], "KaLM (epoch=20)": "s0"}
+    *_, text = make(EPOCHS | {"blocks": [{"dataset": "WN18RR", "runs": shown}]}, results)
+    assert "Intervals: 95 %, bootstrap over triples; means over seeds with Student's: KaLM (epoch=10)." in text
 
 
 def test_mixed_evaluation_versions_are_refused(results):

@@ -195,15 +195,26 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
             paper = models(others["paper_model"])
             notes.append(f"{block}: run with {models(others['model'])}, the paper with {paper}: no difference.")
     notes += _about_published(spec, frame)
-    if frame["low"].notna().any():
-        several = frame["seeds"].str.contains(" ").any()
-        notes.append("Intervals: 95 %, " + ("Student's over seeds." if several else "bootstrap over triples."))
+    notes += _about_intervals(frame.dropna(subset=["low"]))
     for protocol, meaning in _PROTOCOLS.items():
         if rows := list(dict.fromkeys(frame.loc[frame["protocol"] == protocol, "row"])):
             notes.append(f"{', '.join(rows)}: {meaning}.")
     if withdrawn := list(dict.fromkeys(frame.loc[frame["withdrawn"].astype(bool), "row"])):
         notes.append(f"For comparison only, neither best nor second: {', '.join(withdrawn)}.")
     return notes
+
+
+def _about_intervals(frame: pd.DataFrame) -> list[str]:
+    """Of cells with an interval: of what kind it is."""
+    several = frame[frame["seeds"].str.contains(" ")]
+    if not len(frame):
+        return []
+    if not len(several):
+        return ["Intervals: 95 %, bootstrap over triples."]
+    if len(several) == len(frame):
+        return ["Means over seeds; intervals: 95 %, Student's."]
+    rows = ", ".join(dict.fromkeys(several["row"]))
+    return [f"Intervals: 95 %, bootstrap over triples; means over seeds with Student's: {rows}."]
 
 
 def _about_published(spec: dict, frame: pd.DataFrame) -> list[str]:
