@@ -184,6 +184,10 @@ def test_what_is_written_is_read(tmp_path, degree):
     assert read.degree == degree
     for ours, theirs in zip(read[:-1], mlp[:-1], strict=True):
         np.testing.assert_array_equal(ours, theirs, strict=True)
+    first = path.read_bytes()
+    for _ in range(20):
+        write_interaction(path, mlp)
+        assert path.read_bytes() == first
     write_interaction(path, None)
     assert read_interaction(path) is None
 
@@ -192,14 +196,14 @@ def test_interactions_that_are_none_are_told(tmp_path):
     path = tmp_path / "interaction.safetensors"
     mlp = unfactored.factored(unfactored.draw(np.random.default_rng(0), 3, 4), "none")
     tensors = {name: value for name, value in mlp._asdict().items() if name != "degree"}
-    kind = {"kind": "matching_mlp", "degree": "none"}
+    kind = {"kind": "matching_mlp none"}
     with pytest.raises(InputError, match="no such file"):
         read_interaction(path)
     for written, metadata, message in (
-        (tensors, None, "unknown kind None"),
+        (tensors, None, "unknown kind ''"),
         (tensors, {"kind": "bilinear"}, "unknown kind 'bilinear'"),
-        (tensors, {"kind": "matching_mlp"}, "unknown degree None"),
-        (tensors, kind | {"degree": "test"}, "unknown degree 'test'"),
+        (tensors, {"kind": "matching_mlp"}, "unknown degree ''"),
+        (tensors, {"kind": "matching_mlp test"}, "unknown degree 'test'"),
         ({"query": mlp.query}, kind, "make no MLP"),
         (tensors | {"product": mlp.product[:, :2].copy()}, kind, "do not fit"),
         (tensors | {"bias": mlp.bias.astype(np.float64)}, kind, "bias is no finite float32"),

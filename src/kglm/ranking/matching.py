@@ -37,6 +37,8 @@ _STEP = 48
 # Pairs of which `pair_scores` holds the hidden units at a time.
 _PAIRS = 4096
 
+# The file's metadata has one key: safetensors writes several in an order that changes from time to time. Behind the
+# MLP's kind stands its degree.
 _KINDS = ("inner_product", "matching_mlp")
 
 
@@ -121,7 +123,7 @@ def write_interaction(path: Path, mlp: MatchingMLP | None) -> None:
     if mlp is not None:
         _check(mlp, "interaction")
         tensors = {name: np.asarray(value, order="C") for name, value in mlp._asdict().items() if name != "degree"}
-        metadata["degree"] = mlp.degree
+        metadata["kind"] += f" {mlp.degree}"
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -137,13 +139,14 @@ def read_interaction(path: Path) -> MatchingMLP | None:
         raise InputError("no such file", path, "run the stage embed") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"holds no readable interaction ({error})", path, remedy) from None
-    if metadata.get("kind") not in _KINDS:
-        raise InputError(f"holds an interaction of unknown kind {metadata.get('kind')!r}", path, remedy)
-    if metadata["kind"] == _KINDS[0]:
+    kind, _, degree = metadata.get("kind", "").partition(" ")
+    if kind not in _KINDS:
+        raise InputError(f"holds an interaction of unknown kind {kind!r}", path, remedy)
+    if kind == _KINDS[0]:
         return None
     if sorted(tensors) != sorted(MatchingMLP._fields[:-1]):
         raise InputError(f"holds the tensors {', '.join(sorted(tensors))}, which make no MLP", path, remedy)
-    mlp = MatchingMLP(**tensors, degree=metadata.get("degree"))
+    mlp = MatchingMLP(**tensors, degree=degree)
     _check(mlp, path)
     return mlp
 
