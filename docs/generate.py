@@ -124,7 +124,7 @@ def reproduced() -> str:
         about = numbers[(numbers[KEY] == place).all(axis=1)] if row["table"] else numbers[:0]
         unit = about.iloc[0]["unit"] if len(about) else "fraction"
         name = f"{row['label'] or row['method']}, {row['dataset']}, {row['metric']}{' (%)' * (unit == 'percent')}"
-        where = f"{row['paper']}, {row['table']}" if len(about) else "no paper"
+        where = ", ".join(filter(None, (row["paper"], row["table"]))) or "no paper"
         paper = about.iloc[0]["value"] if len(about) else ""
         ours, model, difference = _ours(row, about, unit) if row["runs"] else ("none", row["model"], "")
         rows.append((f"{where}: {name}", paper, row["paper_model"], ours, model, difference, row["why"]))

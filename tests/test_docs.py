@@ -28,7 +28,7 @@ def test_reproduced_rows_are_measured_or_explained(monkeypatch, tmp_path):
     columns = "paper,table,dataset,method,label,metric,threshold,runs,model,paper_model,why\n"
     rows = "LMKE,Table 4,UMLS,LMKE (BERT-base),,accuracy,global,lmke_umls-0 lmke_umls-1,,BERT-base,smaller\n"
     rows += "LMKE,Table 4,UMLS,KG-BERT,,accuracy,global,,MiniLM,BERT-base,it ran out of time\n"
-    rows += "LMKE,,umls,LMKE,,accuracy,global,lmke_umls-0,,,nobody else has it\n"
+    rows += ",,umls,LMKE,,accuracy,global,lmke_umls-0,,,nobody else has it\n"
     (tmp_path / "rows.csv").write_text(columns + rows)
     monkeypatch.setattr(generate, "ROWS", tmp_path / "rows.csv")
     monkeypatch.setattr(generate, "PUBLISHED", tmp_path)
