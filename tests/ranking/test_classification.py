@@ -18,6 +18,7 @@ from kglm.ranking.classification import (
     classify,
     relation_thresholds,
 )
+from kglm.ranking.metrics import EVALUATION_VERSION
 
 SPEC = {"name": "lmke_umls", "method": "lmke", "dataset": "umls", "model": "tiny", "seed": 1, "parameters": {}}
 
@@ -126,6 +127,7 @@ def test_the_file_holds_what_the_definition_gives(scores, tmp_path):
     found = result(scores, tmp_path, resamples=200, protocol="filtered")
     assert {key: found[key] for key in found if key != "thresholds"} == {
         "run": "lmke_umls", "method": "lmke", "dataset": "umls", "model": "tiny", "seed": 1,
+        "evaluation_version": EVALUATION_VERSION,
     }  # fmt: skip
     frame = pd.read_parquet(scores)
     valid, test = (frame[frame["split"] == name] for name in ("valid", "test"))
