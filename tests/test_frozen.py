@@ -39,6 +39,13 @@ def test_the_same_is_kept_once_and_another_beside_it(root, tmp_path):
     assert (second / "workflow/rules/a.smk").read_text() == "rule a:"
 
 
+def test_what_was_committed_meanwhile_is_told(root, tmp_path, monkeypatch):
+    """Jobs that are submitted after a commit tell it, though not a byte of the code is another."""
+    for told in ("a+", "b"):
+        monkeypatch.setattr(frozen, "commit", lambda told=told: told)
+        assert (frozen.freeze({}, root, tmp_path / "frozen") / "commit").read_text() == told
+
+
 class Submitted:
     """What a job sees of Snakemake's workflow."""
 

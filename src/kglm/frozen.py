@@ -21,12 +21,13 @@ FOLDER = Path(".snakemake/frozen")
 def freeze(config: dict, root: Path, folder: Path = FOLDER) -> Path:
     """The folder under `folder` that holds `config` as config.json, and the package and workflow of the folder `root`.
 
-    It is named after its content: what has not changed is kept once. It is there as a whole or not at all.
+    It is named after its content and commit: what has not changed is kept once. It is there as a whole or not at all.
     """
     text = json.dumps(config, indent=1, ensure_ascii=False)
     parts = {"src/kglm": PACKAGE, "Snakefile": Path(root) / "Snakefile"}
     parts |= {name: Path(root) / name for name in ("workflow", "envs")}
-    digest = hashlib.sha256(text.encode())
+    of = commit() or ""
+    digest = hashlib.sha256(f"{of}\0{text}".encode())
     for name, source in parts.items():
         for path in sorted(path for path in (source, *source.rglob("*")) if path.is_file()):
             if path.suffix != ".pyc":
@@ -35,7 +36,7 @@ def freeze(config: dict, root: Path, folder: Path = FOLDER) -> Path:
     if not frozen.exists():
         with atomic_directory(frozen) as copy:
             (copy / "config.json").write_text(text, "utf-8")
-            (copy / "commit").write_text(commit() or "", "utf-8")
+            (copy / "commit").write_text(of, "utf-8")
             shutil.copy(parts.pop("Snakefile"), copy)
             for name, source in parts.items():
                 shutil.copytree(source, copy / name, symlinks=True, ignore=shutil.ignore_patterns("*.pyc"))

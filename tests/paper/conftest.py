@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+
+from kglm.paper.inputs import table_inputs
+from kglm.paper.tables import table
 
 
 class Results:
@@ -109,3 +113,13 @@ class Results:
 def results(tmp_path) -> Results:
     """An empty folder of results."""
     return Results(tmp_path / "results" / "tiny")
+
+
+def make(spec: dict, results) -> tuple[str, pd.DataFrame, str]:
+    out = results.root / "tables" / spec["name"]
+    table(spec, results.paths(table_inputs(spec)), out)
+    return (
+        out.with_suffix(".tex").read_text("utf-8"),
+        pd.read_csv(out.with_suffix(".csv"), dtype={"run": str, "seeds": str}, keep_default_na=True),
+        out.with_suffix(".md").read_text("utf-8"),
+    )

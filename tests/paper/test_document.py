@@ -16,8 +16,9 @@ from kglm.paper.summary import summary
 from kglm.paper.tables import table
 
 from .conftest import Results
+from .test_counts_and_quotations import COST
 from .test_figures import SPECS
-from .test_tables import CLASSIFICATION, COST, EPOCHS, LEAKED, PERCENT
+from .test_tables import CLASSIFICATION, EPOCHS, LEAKED, PERCENT
 from .test_text import NASTY
 
 

@@ -1,20 +1,18 @@
-"""Tables: cells, marks, notes, and the three files."""
+"""Tables of results: cells, notes, and the three files."""
 
 import os
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kglm.errors import InputError
 from kglm.files import atomic_file
-from kglm.paper.inputs import table_inputs
-from kglm.paper.layout import Layout, Line, best_marks, number, to_latex, to_markdown
-from kglm.paper.tables import table
+
+from .conftest import make
 
 GOLDEN = Path(__file__).with_name("golden_table.tex")
+
+
 EPOCHS = {
     "name": "epochs",
     "scale": "tiny",
@@ -35,16 +33,6 @@ EPOCHS = {
         },
     ],
 }
-
-
-def make(spec: dict, results) -> tuple[str, pd.DataFrame, str]:
-    out = results.root / "tables" / spec["name"]
-    table(spec, results.paths(table_inputs(spec)), out)
-    return (
-        out.with_suffix(".tex").read_text("utf-8"),
-        pd.read_csv(out.with_suffix(".csv"), dtype={"run": str, "seeds": str}, keep_default_na=True),
-        out.with_suffix(".md").read_text("utf-8"),
-    )
 
 
 @pytest.fixture
@@ -180,138 +168,6 @@ def test_results_of_another_run_are_refused(results):
     moved.rename(results.root / "runs" / "twenty")
     with pytest.raises(InputError, match="belongs to the run 'ten'"):
         make(EPOCHS, results)
-
-
-def cells_of(metric: str, values: list[str | None], kind: str = "reported", papers: str = "") -> pd.DataFrame:
-    common = {"metric": metric, "unit": "fraction", "reported": None, "reproduced": None}
-    rows = [common | {"row": f"r{i}", "paper": papers[i : i + 1] or "p", kind: value} for i, value in enumerate(values)]
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.parametrize(
-    ("metric", "values", "best", "second"),
-    [
-        ("MRR", ["0.1", "0.3", "0.2"], {"r1"}, {"r2"}),
-        ("MR", ["10", "30", "20"], {"r0"}, {"r2"}),
-        ("MRR", ["0.3", "0.3", "0.2", None], {"r0", "r1"}, {"r2"}),
-        ("MRR", ["0.1", "0.3"], {"r1"}, set()),
-        ("MRR", ["0.3", None], set(), set()),
-        ("MRR", ["0.3", "0.3", "0.3"], {"r0", "r1", "r2"}, set()),
-    ],
-)
-def test_best_and_second(metric, values, best, second):
-    marks = best_marks(cells_of(metric, values))
-    assert {place[1] for place, mark in marks.items() if mark == "best"} == best
-    assert {place[1] for place, mark in marks.items() if mark == "second"} == second
-
-
-def test_reported_numbers_compete_within_their_paper_only():
-    marks = best_marks(cells_of("MRR", ["0.1", "0.2", "0.8", "0.9"], papers="aabb"))
-    assert {place[1] for place in marks} == {"r1", "r3"}
-
-
-def test_marks_go_by_what_is_printed():
-    marks = best_marks(cells_of("MRR", [0.50001, 0.50002, 0.4], kind="reproduced"))
-    assert {place[1]: mark for place, mark in marks.items()} == {"r0": "best", "r1": "best", "r2": "second"}
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "signed", "shown"),
-    [
-        (0.12345, "fraction", False, "0.123"),
-        (-0.0001, "fraction", True, "0.000"),
-        (0.25, "fraction", True, "+0.250"),
-        (15969.04, "rank", False, "15969.0"),
-        (1.987, "rank", False, "1.99"),
-        (-4.6, "rank", True, "−4.60"),
-        (272115, "count", False, "272,115"),
-        (-1200, "count", True, "−1,200"),
-        (float("nan"), "fraction", False, ""),
-        (None, "rank", True, ""),
-        ("att-ffn", "text", False, "att-ffn"),
-    ],
-)
-def test_numbers_as_printed(value, unit, signed, shown):
-    assert number(value, unit, signed) == shown
-
-
-@given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=4))
-def test_any_text_keeps_the_shape_of_the_table(rows):
-    layout = Layout(["a | b", "c & d"], "ll", [Line(list(row), ["", "best"]) for row in rows])
-    lines = to_latex(layout).rstrip("\n").split("\n")
-    assert len(lines) == 6 + len(rows)
-    assert all(line.replace(r"\&", "").count("&") == 1 and line.endswith(r" \\") for line in lines[4:-2])
-    marked = to_markdown(layout).rstrip("\n").split("\n")
-    assert len(marked) == 2 + len(rows)
-    assert all(line.replace("\\\\", "").replace("\\|", "").count("|") == 3 for line in marked)
-
-
-def test_statistics(results):
-    results.write("data/WN18RR/statistics.json", {"n": {"entities": 40943}, "train": 86834})
-    spec = {
-        "name": "statistics",
-        "kind": "statistics",
-        "paper": "KaLM",
-        "table": "Table 2",
-        "caption": "Counts.",
-        "metrics": ["entities", "train"],
-        "fields": {"entities": "n.entities", "train": "train"},
-        "rows": [{"dataset": "WN18RR", "measured": True}, {"dataset": "FB15k-237", "measured": False}],
-    }
-    tex, cells, text = make(spec, results)
-    assert list(cells["difference"].dropna()) == [0, -1]
-    assert "WN18RR & reported & 40,943 & 86,835" in tex
-    assert "difference & 0 & $-$1" in tex
-    assert "Not counted at this scale: FB15k-237." in text
-    with pytest.raises(InputError, match=r"n\.nothing is no whole number"):
-        make(spec | {"fields": {"entities": "n.nothing", "train": "train"}}, results)
-
-
-def test_hyper_parameters(results):
-    results.write(
-        "specs/run/mine.json",
-        {
-            "parameters": {"lora_modules": "ffn", "lora_alpha": 16},
-            "training": {"learning_rate": 0.001, "precision": "bf16"},
-        },
-    )
-    spec = {
-        "name": "parameters",
-        "kind": "hyper_parameters",
-        "paper": "KaLM",
-        "table": "Table 3",
-        "caption": "Parameters.",
-        "rows": [
-            {"metric": "lora-module", "field": "parameters.lora_modules"},
-            {"metric": "lora-alpha", "field": "parameters.lora_alpha"},
-            {"metric": "learning-rate", "field": "training.learning_rate"},
-            {"metric": "bf16", "field": "training.precision", "equals": "bf16"},
-            {"metric": "optimizer"},
-        ],
-        "blocks": [{"dataset": "WN18RR", "run": "mine"}, {"dataset": "FB15k-237"}],
-    }
-    tex, cells, text = make(spec, results)
-    assert "learning-rate & 1e-4 & 0.001 & 1e-4" in tex
-    assert "bf16 & True & True & True" in tex
-    assert cells.set_index(["dataset", "row"]).loc[("WN18RR", "learning-rate"), "difference"] == pytest.approx(0.0009)
-    assert "WN18RR, not as in the paper: learning-rate." in text
-    assert "Not run at this scale: FB15k-237." in text
-    assert "fixed in the code: optimizer." in text
-
-
-def test_cases_and_entities(results):
-    results.run("ten")
-    series = [{"label": "first", "run": "ten"}, {"label": "second", "run": "twenty"}]
-    spec = {"name": "cases", "kind": "cases", "caption": "Cases.", "setting": "zero_shot", "series": series}
-    tex, cells, text = make(spec, results)
-    assert list(cells.columns) == ["Task", "Question", "Expected", "first", "second"]
-    assert len(cells) == 4
-    assert cells["first"].str.endswith("✓").sum() == 3
-    assert "Not run: second." in text
-    assert r"\textbackslash{}\& d $\surd$" in tex
-    tex, cells, _ = make({"name": "who", "kind": "entities", "caption": "Who.", "run": "ten"}, results)
-    assert list(cells["Entity"]) == ["e0", "e1", "e2"]
-    assert r"100 \% of \$x\_\{1\}\$ \# \textbackslash{}end\{table\}" in tex
 
 
 PERCENT = {
@@ -505,79 +361,3 @@ def test_a_long_table_goes_over_pages(results):
     names = [line for line in body if "number" in line]
     assert all(line.endswith(r" \\*") for line in names)
     assert not any(line.endswith("*") for line in body if "interval" in line)
-
-
-def test_a_long_name_takes_height_only_where_it_must():
-    long = "a name of more than two dozen letters"
-    lines = [Line([long, "reported"], ["", ""]), Line(["", "reproduced"], ["", ""]), Line([long, "reported"], ["", ""])]
-    first, _, last = to_latex(Layout(["a", "b"], "ll", lines)).split("\n")[4:7]
-    assert first.startswith(r"\smash{\parbox[t]")
-    assert last.startswith(r"\parbox[t]")
-
-
-def test_statistics_of_the_other_papers(results):
-    results.write("data/umls_long/statistics.json", {"words": 161.5, "texts": {"descriptions": 135}, "train": 5216})
-    results.write("data/umls/statistics.json", {"words": None, "texts": {"descriptions": 0}, "train": 5216})
-    spec = {
-        "name": "statistics",
-        "kind": "statistics",
-        "paper": "LMKE",
-        "table": "Table 3",
-        "caption": "Counts.",
-        "metrics": ["train", "description-words", "text"],
-        "fields": {"train": "train", "description-words": "words", "text": "texts.descriptions"},
-        "rows": [
-            {"dataset": "umls_long", "reported": "UMLS", "label": "UMLS", "measured": True},
-            {"dataset": "umls", "measured": True},
-        ],
-    }
-    tex, cells, text = make(spec, results)
-    assert "| Dataset |  | train | words a description | descriptions |" in text
-    assert "UMLS & reported & 5,216 & 161.7 &  " in tex
-    assert "reproduced & 5,216 & 161.5 & Yes" in tex
-    assert "difference & 0 & $-$0.2 &" in tex
-    assert "umls & reproduced & 5,216 &  & No" in tex
-    assert cells["difference"].dropna().tolist() == [0, pytest.approx(-0.2)]
-    with pytest.raises(InputError, match="wordz is no whole number"):
-        make(spec | {"fields": spec["fields"] | {"description-words": "wordz"}}, results)
-
-
-COST = {
-    "name": "cost",
-    "kind": "cost",
-    "paper": "LMKE",
-    "table": "Table 1",
-    "caption": "Costs.",
-    "rows": [{"label": "StAR"}, {"label": "C-LMKE", "run": "ten"}],
-}
-
-
-def test_cost(results):
-    results.run("ten")
-    tex, cells, text = make(COST, results)
-    assert r"link prediction: O(\textbar{}E\textbar{} \textbar{}R\textbar{})" in tex
-    assert "sequences encoded & 64 & 1,280 & 1.50" in tex
-    assert "seconds & 0.50 & 1.25 & 0.88" in tex
-    assert "entities & 8 & 16 & " in tex
-    assert r"*training: O(N\_train)*" in text
-    assert "Measured: C-LMKE: llama-2-7b on WN18RR (cpu)." in text
-    assert "Not run: StAR." in text
-    values = cells[cells["row"] == "C-LMKE"].set_index("metric")
-    assert values.loc["link prediction: exponent of sequences encoded", "reproduced"] == 1.5
-    assert values.loc["link-prediction", "reported"] == "O(N_eval + |E|)"
-    assert not cells.duplicated(["row", "metric"]).any()
-
-
-def test_cost_without_any_run(results):
-    tex, cells, text = make(COST | {"rows": [{"label": "StAR"}]}, results)
-    assert cells["reproduced"].isna().all()
-    assert "Not run: StAR." in text
-    assert r"\begin{tabular}{lr}" in tex
-
-
-def test_cost_with_a_size_too_few(results):
-    results.run("ten")
-    path = results.root / "runs/ten/cost.json"
-    path.write_text(path.read_text("utf-8").replace("[32, 64]", "[32]"), "utf-8")
-    with pytest.raises(InputError, match="as many sizes as measures of training"):
-        make(COST, results)

@@ -9,8 +9,11 @@ from .conftest import ROOT
 PUBLISHED = ROOT / "results/published"
 
 
-def test_it_holds():
+def test_it_holds(capsys):
     verify(PUBLISHED)
+    count = len(list(PUBLISHED.iterdir()))
+    assert count > 50
+    assert capsys.readouterr().out.startswith(f"{count} published runs: ")
 
 
 def test_it_is_shown(tmp_path):

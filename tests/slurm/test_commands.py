@@ -96,9 +96,11 @@ def test_a_missing_slurm_is_told(slurm):
         ("sbatch --nodes=4 --gpus=a100:32 --wrap=x", "--nodes=4 --gpus-per-node=a100:8 --wrap=x"),
         ("srun -n1 --gpus=4 --nodes=2 job --gpus=4 --nodes=2", "-n1 --gres=none --nodes=1 job --gpus=4 --nodes=2"),
         ("srun -n1 --gpus=4 --nodes=1 job --nodes=2", "-n1 --gpus=4 --nodes=1 job --nodes=2"),
+        ("squeue --nodes=vm", "--nodes=vm"),
         ("srun --overlap --nodes=2 --ntasks=2 job", "--overlap --nodes=2 --ntasks=2 job"),
     ],
 )
 def test_the_gpus_of_several_nodes_are_shared_out_evenly(slurm, given, called):
     command = given.split()
-    assert slurm(*command, bodies={command[0]: 'echo "$@"'}).stdout == f"{called}\n"
+    done = slurm(*command, bodies={command[0]: 'echo "$@"'})
+    assert (done.stdout, done.stderr) == (f"{called}\n", "")

@@ -14,6 +14,7 @@ from kglm.files import read_json, sha256
 from kglm.kg.graph import Graph
 from kglm.ranking.classification import accuracies
 from kglm.ranking.metrics import EVALUATION_VERSION, evaluate_ranks
+from kglm.ranking.stages import SPLITS
 
 RECORD, LOG, CURVE, STATISTICS = "run.json", "log.jsonl", "loss.png", "statistics.json"
 GRAPH = ("entities.parquet", "relations.parquet", "triples.parquet")
@@ -81,7 +82,7 @@ def _ranking_problems(folder: Path, result: dict, options: dict, graph: Graph | 
         yield f"metrics.json says protocol {result.get('protocol')}, {RECORD} {options['protocol']}"
     ranks = read_parquet(path, RANKS)
     if graph is not None:
-        for split in ("valid", "test"):
+        for split in SPLITS:
             expected = np.sort(_coded(graph.split(split), graph))
             for direction in ("head", "tail"):
                 rows = ranks[(ranks["split"] == split) & (ranks["direction"] == direction)]
@@ -139,16 +140,14 @@ def unknown_code(commit: str | None) -> str | None:
     if not re.fullmatch("[0-9a-f]{40}", commit):
         return f"{commit!r} is no commit"
     here = Path(__file__).parent
-    shallow = _git(here, "rev-parse", "--is-shallow-repository")
-    if shallow is None or shallow.stdout.strip() != "false":
+    if _git(here, "rev-parse", "--is-shallow-repository").stdout.strip() != "false":
         return None  # no checkout, or one without its history
-    known = _git(here, "merge-base", "--is-ancestor", commit, "HEAD")
-    return None if known is not None and known.returncode == 0 else f"the commit {commit} is not in this history"
+    known = _git(here, "merge-base", "--is-ancestor", commit, "HEAD").returncode == 0
+    return None if known else f"the commit {commit} is not in this history"
 
 
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess | None:
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20)
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return None if arguments[0] == "rev-parse" and done.returncode else done
+        return subprocess.CompletedProcess(arguments, 1, "", "")

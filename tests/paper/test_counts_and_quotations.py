@@ -1,0 +1,143 @@
+"""Tables of counts, parameters, costs and texts."""
+
+import pytest
+
+from kglm.errors import InputError
+
+from .conftest import make
+
+
+def test_statistics(results):
+    results.write("data/WN18RR/statistics.json", {"n": {"entities": 40943}, "train": 86834})
+    spec = {
+        "name": "statistics",
+        "kind": "statistics",
+        "paper": "KaLM",
+        "table": "Table 2",
+        "caption": "Counts.",
+        "metrics": ["entities", "train"],
+        "fields": {"entities": "n.entities", "train": "train"},
+        "rows": [{"dataset": "WN18RR", "measured": True}, {"dataset": "FB15k-237", "measured": False}],
+    }
+    tex, cells, text = make(spec, results)
+    assert list(cells["difference"].dropna()) == [0, -1]
+    assert "WN18RR & reported & 40,943 & 86,835" in tex
+    assert "difference & 0 & $-$1" in tex
+    assert "Not counted at this scale: FB15k-237." in text
+    with pytest.raises(InputError, match=r"n\.nothing is no whole number"):
+        make(spec | {"fields": {"entities": "n.nothing", "train": "train"}}, results)
+
+
+def test_hyper_parameters(results):
+    results.write(
+        "specs/run/mine.json",
+        {
+            "parameters": {"lora_modules": "ffn", "lora_alpha": 16},
+            "training": {"learning_rate": 0.001, "precision": "bf16"},
+        },
+    )
+    spec = {
+        "name": "parameters",
+        "kind": "hyper_parameters",
+        "paper": "KaLM",
+        "table": "Table 3",
+        "caption": "Parameters.",
+        "rows": [
+            {"metric": "lora-module", "field": "parameters.lora_modules"},
+            {"metric": "lora-alpha", "field": "parameters.lora_alpha"},
+            {"metric": "learning-rate", "field": "training.learning_rate"},
+            {"metric": "bf16", "field": "training.precision", "equals": "bf16"},
+            {"metric": "optimizer"},
+        ],
+        "blocks": [{"dataset": "WN18RR", "run": "mine"}, {"dataset": "FB15k-237"}],
+    }
+    tex, cells, text = make(spec, results)
+    assert "learning-rate & 1e-4 & 0.001 & 1e-4" in tex
+    assert "bf16 & True & True & True" in tex
+    assert cells.set_index(["dataset", "row"]).loc[("WN18RR", "learning-rate"), "difference"] == pytest.approx(0.0009)
+    assert "WN18RR, not as in the paper: learning-rate." in text
+    assert "Not run at this scale: FB15k-237." in text
+    assert "fixed in the code: optimizer." in text
+
+
+def test_cases_and_entities(results):
+    results.run("ten")
+    series = [{"label": "first", "run": "ten"}, {"label": "second", "run": "twenty"}]
+    spec = {"name": "cases", "kind": "cases", "caption": "Cases.", "setting": "zero_shot", "series": series}
+    tex, cells, text = make(spec, results)
+    assert list(cells.columns) == ["Task", "Question", "Expected", "first", "second"]
+    assert len(cells) == 4
+    assert cells["first"].str.endswith("✓").sum() == 3
+    assert "Not run: second." in text
+    assert r"\textbackslash{}\& d $\surd$" in tex
+    tex, cells, _ = make({"name": "who", "kind": "entities", "caption": "Who.", "run": "ten"}, results)
+    assert list(cells["Entity"]) == ["e0", "e1", "e2"]
+    assert r"100 \% of \$x\_\{1\}\$ \# \textbackslash{}end\{table\}" in tex
+
+
+def test_statistics_of_the_other_papers(results):
+    results.write("data/umls_long/statistics.json", {"words": 161.5, "texts": {"descriptions": 135}, "train": 5216})
+    results.write("data/umls/statistics.json", {"words": None, "texts": {"descriptions": 0}, "train": 5216})
+    spec = {
+        "name": "statistics",
+        "kind": "statistics",
+        "paper": "LMKE",
+        "table": "Table 3",
+        "caption": "Counts.",
+        "metrics": ["train", "description-words", "text"],
+        "fields": {"train": "train", "description-words": "words", "text": "texts.descriptions"},
+        "rows": [
+            {"dataset": "umls_long", "reported": "UMLS", "label": "UMLS", "measured": True},
+            {"dataset": "umls", "measured": True},
+        ],
+    }
+    tex, cells, text = make(spec, results)
+    assert "| Dataset |  | train | words a description | descriptions |" in text
+    assert "UMLS & reported & 5,216 & 161.7 &  " in tex
+    assert "reproduced & 5,216 & 161.5 & Yes" in tex
+    assert "difference & 0 & $-$0.2 &" in tex
+    assert "umls & reproduced & 5,216 &  & No" in tex
+    assert cells["difference"].dropna().tolist() == [0, pytest.approx(-0.2)]
+    with pytest.raises(InputError, match="wordz is no whole number"):
+        make(spec | {"fields": spec["fields"] | {"description-words": "wordz"}}, results)
+
+
+COST = {
+    "name": "cost",
+    "kind": "cost",
+    "paper": "LMKE",
+    "table": "Table 1",
+    "caption": "Costs.",
+    "rows": [{"label": "StAR"}, {"label": "C-LMKE", "run": "ten"}],
+}
+
+
+def test_cost(results):
+    results.run("ten")
+    tex, cells, text = make(COST, results)
+    assert r"link prediction: O(\textbar{}E\textbar{} \textbar{}R\textbar{})" in tex
+    assert "sequences encoded & 64 & 1,280 & 1.50" in tex
+    assert "seconds & 0.50 & 1.25 & 0.88" in tex
+    assert "entities & 8 & 16 & " in tex
+    assert r"*training: O(N\_train)*" in text
+    assert "Measured: C-LMKE: llama-2-7b on WN18RR (cpu)." in text
+    assert "Not run: StAR." in text
+    values = cells[cells["row"] == "C-LMKE"].set_index("metric")
+    assert values.loc["link prediction: exponent of sequences encoded", "reproduced"] == 1.5
+    assert values.loc["link-prediction", "reported"] == "O(N_eval + |E|)"
+    assert not cells.duplicated(["row", "metric"]).any()
+
+
+def test_cost_without_any_run(results):
+    tex, cells, text = make(COST | {"rows": [{"label": "StAR"}]}, results)
+    assert cells["reproduced"].isna().all()
+    assert "Not run: StAR." in text
+    assert r"\begin{tabular}{lr}" in tex
+
+
+def test_cost_with_a_size_too_few(results):
+    results.run("ten")
+    path = results.root / "runs/ten/cost.json"
+    path.write_text(path.read_text("utf-8").replace("[32, 64]", "[32]"), "utf-8")
+    with pytest.raises(InputError, match="as many sizes as measures of training"):
+        make(COST, results)
