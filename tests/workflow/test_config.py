@@ -23,6 +23,7 @@ OVERLAYS = {
     "paper": (),
     "demo": ("workflow/scales/demo.yaml",),
     "small": ("workflow/scales/small.yaml",),
+    "medium": ("workflow/scales/medium.yaml",),
     "own_graph": ("examples/own_graph/config.yaml",),
 }
 
@@ -51,7 +52,7 @@ def test_each_overlay_names_its_scale():
 
 
 def test_scales_of_one_machine_need_no_gated_model():
-    for scale in ("demo", "small", "own_graph"):
+    for scale in ("demo", "small", "medium", "own_graph"):
         config = read(scale)
         assert not [m for m in configuration.built_models(config) if config["models"][m].get("gated")]
 

@@ -135,6 +135,7 @@ def test_nothing_is_fetched_on_a_node():
     [
         ("workflow/scales/demo.yaml", "train_base_model"),
         ("workflow/scales/small.yaml", "fetch_model"),
+        ("workflow/scales/medium.yaml", "fetch_model"),
         ("examples/own_graph/config.yaml", "train_base_model"),
     ],
 )
