@@ -14,8 +14,10 @@ import yaml
 
 from kglm import config
 from kglm.errors import InputError
+from kglm.files import read_json
 from kglm.paper.reported import KEY, converted, reported
 from kglm.paper.results import measure, models, over_seeds
+from kglm.published.verify import RECORD
 
 TOP = Path(__file__).parent.parent
 SCHEMAS = TOP / "workflow" / "schemas"
@@ -112,28 +114,51 @@ def deviations() -> str:
 
 
 def reproduced() -> str:
-    """The rows of reproduced.csv, each with the paper's number, that of its published runs, and why they differ.
+    """The rows of reproduced.csv: those that a paper has, those that none has, and those of which nothing came.
 
     runs: one, or several that differ in their seed; none: nothing came of the row, and `why` says why. threshold: of an
     accuracy, `global` or `relation`. A difference is told where dataset and metric are the paper's.
     """
     numbers = reported()
-    rows = []
+    of_papers, others, not_run = [], [], []
     for row in pd.read_csv(ROWS, dtype=str, keep_default_na=False).to_dict("records"):
-        place = [row[key] for key in ("paper", "table", "dataset", "method", "metric")]
-        about = numbers[(numbers[KEY] == place).all(axis=1)] if row["table"] else numbers[:0]
-        unit = about.iloc[0]["unit"] if len(about) else "fraction"
+        about = _reported(row, numbers)
+        unit = about["unit"] if row["table"] else "fraction"
         name = f"{row['label'] or row['method']}, {row['dataset']}, {row['metric']}{' (%)' * (unit == 'percent')}"
-        where = ", ".join(filter(None, (row["paper"], row["table"]))) or "no paper"
-        paper = about.iloc[0]["value"] if len(about) else ""
-        ours, model, difference = _ours(row, about, unit) if row["runs"] else ("none", row["model"], "")
-        rows.append((f"{where}: {name}", paper, row["paper_model"], ours, model, difference, row["why"]))
-    head = ["row", "paper", "its base model", "here", "base model here", "difference", "why"]
-    return _table(head, rows)
+        name = f"{row['paper']}, {row['table']}: {name}" if row["table"] else name
+        if not row["runs"]:
+            in_paper = f" ({about['value']} in the paper)" if about else ""
+            not_run.append(f"* {name}{in_paper}: {row['why']}\n")
+            continue
+        ours, model, time, value = _ours(row, unit)
+        if row["table"]:
+            difference = f"{value - about['number']:+.{_decimals(unit)}f}".replace("-", "−")
+            of_papers.append((name, about["value"], row["paper_model"], ours, model, time, difference, row["why"]))
+        else:
+            others.append((name, ours, model, time, row["why"]))
+    head = ["row", "paper", "its base model", "here", "base model here", "training", "difference", "why they differ"]
+    return (
+        _table(head, of_papers)
+        + "\nNo paper has these:\n\n"
+        + _table(["row", "here", "base model", "training", "about it"], others)
+        + "\nNot run:\n\n"
+        + "".join(not_run)
+    )
 
 
-def _ours(row: dict[str, str], about: pd.DataFrame, unit: str) -> tuple[str, str, str]:
-    """The mean of a row's runs with its interval, their base model, the difference from the paper's number."""
+def _reported(row: dict[str, str], numbers: pd.DataFrame) -> dict:
+    """The paper's number; empty where the row is in no paper."""
+    if not row["table"]:
+        return {}
+    place = [row[key] for key in ("paper", "table", "dataset", "method", "metric")]
+    found = numbers[(numbers[KEY] == place).all(axis=1)]
+    if found.empty:
+        raise InputError(f"no reported number is at {', '.join(place)}", ROWS, "see src/kglm/paper/reported.csv")
+    return found.iloc[0].to_dict()
+
+
+def _ours(row: dict[str, str], unit: str) -> tuple[str, str, str, float]:
+    """The mean of a row's runs with its interval, their base model, the mean time of their training; the mean alone."""
     spec = {"threshold": row["threshold"]} if row["threshold"] else {}
     names = row["runs"].split()
     with tempfile.TemporaryDirectory() as folder:
@@ -144,12 +169,23 @@ def _ours(row: dict[str, str], about: pd.DataFrame, unit: str) -> tuple[str, str
         raise InputError(f"{missing[0]} is not published or has no {row['metric']}", ROWS, "publish it")
     one = over_seeds(found)
     value, low, high = (converted(one[key], "fraction", unit) if unit == "percent" else one[key] for key in ENDS)
-    decimals = {"percent": 1, "rank": 1}.get(unit, 3)
+    decimals = _decimals(unit)
     ours = f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
     ours += f", {len(names)} seeds" if len(names) > 1 else ""
-    difference = f"{value - about.iloc[0]['number']:+.{decimals}f}" if len(about) else ""
-    model = models({found_one["model"] for found_one in found})
-    return ours, model, difference.replace("-", "−")
+    return ours, models({found_one["model"] for found_one in found}), _training(names), value
+
+
+def _training(names: list[str]) -> str:
+    """The mean time of the runs' trainings; none where they rank what others trained or nothing is trained."""
+    records = [read_json(PUBLISHED / name / RECORD) for name in names]
+    if not all(record["spec"]["training"]["epochs"] and record["weights"] == record["run"] for record in records):
+        return "none"
+    seconds = sum(record["wall_seconds"] for record in records) / len(records)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _decimals(unit: str) -> int:
+    return {"percent": 1, "rank": 1}.get(unit, 3)
 
 
 SECTIONS = {"deviations": deviations, "reproduced": reproduced}
