@@ -80,6 +80,7 @@ class Made:
         about = {key: spec[key] for key in ("method", "dataset", "model", "seed")}
         record = {"run": run, **about, "spec": spec, "commit": head(), "hardware": "abacus", "wall_seconds": 7.0}
         self.write(f"runs/{run}/run.json", record)
+        (self.root / f"runs/{run}/weights").mkdir()
         rows = [{"step": 2, "epoch": 1.0, "loss": 2.0}, {"step": 2, "epoch": 1.0, "valid": {"MR": 2.0, "MRR": 0.7}}]
         self.write(f"runs/{run}/log.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
         head_row = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"

@@ -1,6 +1,7 @@
 """What is published holds by itself: whatever is changed in it, or unknown of it, is refused."""
 
 import json
+import os
 import shutil
 
 import pandas as pd
@@ -38,6 +39,14 @@ def test_a_run_of_anothers_weights_has_its_record(published):
     record = json.loads((published.published / AGAIN / "run.json").read_text())
     assert (record["run"], record["weights"], record["hardware"]) == (AGAIN, RUN, "abacus")
     assert record["ranking"] == {"protocol": "reranked", "reranking": {"hops": 2, "bonus": 0.1}}
+
+
+def test_a_result_of_former_weights_is_refused(made):
+    scores = made.root / "runs" / RUN / "scores.parquet"
+    os.utime(scores, (0, 0))
+    with pytest.raises(InputError, match=r"scores\.parquet: is older than the weights"):
+        made.publish()
+    assert not made.published.exists() or not any(made.published.iterdir())
 
 
 def change(path, **values):

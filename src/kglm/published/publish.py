@@ -17,6 +17,8 @@ from kglm.ranking.stages import evaluation_options
 RESULTS = ["metrics.json", "classification.json", "anisotropy.json", "perplexity.json", "mmlu.json", "kgqa.json"]
 RESULTS += ["similarity.json", "similarity.safetensors", LOG]
 TABLES = {"ranks.parquet": RANKS, "scores.parquet": SCORES}
+# What is made of the weights themselves; `embeddings` before the ranks that follow from them.
+OF_WEIGHTS = ["embeddings", "scores.parquet", "anisotropy.json", "perplexity.json", "mmlu.json", "similarity.json"]
 _STYLE = Path(__file__).parents[1] / "paper/kglm.mplstyle"
 
 
@@ -25,10 +27,12 @@ def publish(runs: list[Path], out: Path = Path("results/published")) -> None:
 
     run.json: how the run was made (one that ranks another's weights takes over that one's record), its evaluation,
     the sums of its graph, and seconds and memory of its jobs; statistics.json: the counts of its graph. InputError,
-    and nothing published, for a run that would not be accepted (`kglm.published.verify`).
+    and nothing published, for a run that would not be accepted (`kglm.published.verify`), or with a result that is
+    older than its weights.
     """
     for run in map(Path, runs):
         root = run.resolve().parents[1]
+        _refuse_stale(root, run)
         with atomic_directory(Path(out) / run.name) as folder:
             _copy(run, folder)
             record = _record(root, run.name)
@@ -51,8 +55,7 @@ def _copy(run: Path, folder: Path) -> None:
 def _record(root: Path, name: str) -> dict:
     spec = read_json(root / f"specs/run/{name}.json")
     ranking, evaluation = (_read(root / f"specs/{kind}/{name}.json") for kind in ("ranking", "evaluation"))
-    own = root / f"runs/{name}/run.json"
-    trained = read_json(own if own.is_file() else root / f"runs/{_trained_by(root, name)}/run.json")
+    trained = read_json(root / f"runs/{_trained_by(root, name)}/run.json")
     data = root / "data" / spec["dataset"]
     return {
         **trained,
@@ -72,12 +75,24 @@ def _read(path: Path) -> dict:
 
 
 def _trained_by(root: Path, name: str) -> str:
-    """The run whose weights a run ranks, as the resolved configuration of the workflow has it."""
+    """The run whose weights a run has: itself, or the one that the resolved configuration of the workflow names."""
+    if (root / f"runs/{name}/run.json").is_file():
+        return name
     config = read_json(root / "config.json")
     try:
         return config["runs"][name]["weights"]
     except KeyError:
         raise InputError("was not trained", root / "runs" / name, "let the workflow finish it") from None
+
+
+def _refuse_stale(root: Path, run: Path) -> None:
+    weights = root / "runs" / _trained_by(root, run.name) / "weights"
+    made = [run / name for name in OF_WEIGHTS if (run / name).exists()]
+    if not (run / OF_WEIGHTS[0]).exists() and (run / "ranks.parquet").is_file():
+        made.append(run / "ranks.parquet")
+    for path in made:
+        if weights.is_dir() and path.stat().st_mtime < weights.stat().st_mtime:
+            raise InputError("is older than the weights", path, "let the workflow make it again")
 
 
 def _jobs(root: Path, name: str) -> dict:
