@@ -111,6 +111,24 @@ def test_scores_are_the_models_own_whatever_the_batch(interaction, ring_graph):
     np.testing.assert_array_equal(method.score_triples(ring_graph.inverse(tails), 5), method.score_triples(tails, 5))
 
 
+@pytest.mark.parametrize("interaction", ["distmult", "r_gcn", "comp_gcn"])
+@pytest.mark.parametrize("shapes", [((5, 1), (5, 1), (1, 7)), ((1, 7), (5, 1), (5, 1)), ((4,), (4,), (4,))])
+def test_distmult_gives_pykeens_scores_and_gradients(interaction, shapes, ring_graph):
+    """Of queries with all entities as tails or heads, and of triples."""
+    from pykeen.nn.modules import DistMultInteraction
+
+    found = build(ring_graph, interaction).model.interaction
+    assert isinstance(found, DistMultInteraction) and type(found) is not DistMultInteraction
+    torch.manual_seed(0)
+    vectors = [torch.randn(*shape, 16, dtype=torch.double, requires_grad=True) for shape in shapes]
+    results = []
+    for interaction_ in (found, DistMultInteraction()):
+        scores = interaction_(*vectors)
+        results.append([scores, *torch.autograd.grad((scores**2).sum(), vectors)])
+    for ours_, pykeens in zip(*results, strict=True):
+        torch.testing.assert_close(ours_, pykeens)
+
+
 def test_each_relation_has_one_vector_and_its_inverse_another_where_asked_for(ring_graph):
     for inverse in (False, True):
         method = build(ring_graph, "distmult", inverse_relations=inverse)
