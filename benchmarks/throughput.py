@@ -4,8 +4,9 @@
         --graph results/medium/data/WN18RR --model results/medium/models/smollm2-135m-instruct --peak 71
 
 Each size is a training of its own by `kglm train`, over about --triples triples, without validation. The larger sizes,
-from --cached on, go through gradient caching. Tokens are those of texts, without padding. The share counts the
-operations that the result needs (4·N a token under LoRA, else 6·N: kglm.plan.cost), not what is computed again.
+from --cached on, go through gradient caching where the method has it. Tokens are those of texts, without padding. The
+share counts the operations that the result needs (4·N a token under LoRA, else 6·N: kglm.plan.cost), not what is
+computed again.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from kglm.files import read_json
+from kglm.plan.cost import needed_operations
 from kglm.plan.models import architecture
 
 COLUMNS = ("batch", "gradient caching", "steps", "tokens/s", "TFLOPS", "of the peak", "memory", "of the GPU")
@@ -60,17 +62,18 @@ def main() -> None:
 
     spec = read_json(options.spec)
     body = architecture({"source": "local", "path": str(options.model)}, options.model).body
-    adapted = spec["method"] == "kalm" or spec["parameters"].get("lora_modules", "none") != "none"
     print(*COLUMNS, sep="\t")
     for batch in options.batches:
-        steps, cached = max(options.triples // batch, 10), batch >= options.cached
-        run = trained(sized(spec, batch, steps, cached), options.graph, options.model)
+        steps = max(options.triples // batch, 10)
+        one = sized(spec, batch, steps, batch >= options.cached)
+        run = trained(one, options.graph, options.model)
         speed = run["tokens_per_second"]
-        performed = (4 if adapted else 6) * body * speed / 1e12
+        performed = needed_operations(spec) * body * speed / 1e12
         share = f"{performed / options.peak:.1%}" if options.peak else "unknown"
         gpu = run["peak_gpu_memory_mib"]
         memory = (f"{run['peak_memory_mib']:,} MiB", f"{gpu:,} MiB" if gpu else "none")
-        print(batch, "yes" if cached else "no", steps, f"{speed:,.0f}", f"{performed:.3g}", share, *memory, sep="\t")
+        cached = "yes" if one["parameters"].get("gradient_caching") else "no"
+        print(batch, cached, steps, f"{speed:,.0f}", f"{performed:.3g}", share, *memory, sep="\t")
 
 
 if __name__ == "__main__":

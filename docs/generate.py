@@ -141,7 +141,7 @@ def reproduced() -> str:
         _table(head, of_papers)
         + "\nNo paper has these:\n\n"
         + _table(["row", "here", "base model", "training", "about it"], others)
-        + "\nNot run:\n\n"
+        + "\nNot run, or not to the end:\n\n"
         + "".join(not_run)
     )
 

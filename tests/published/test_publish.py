@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import pandas as pd
@@ -41,11 +42,17 @@ def test_a_run_of_anothers_weights_has_its_record(published):
     assert record["ranking"] == {"protocol": "reranked", "reranking": {"hops": 2, "bonus": 0.1}}
 
 
-def test_a_result_of_former_weights_is_refused(made):
-    scores = made.root / "runs" / RUN / "scores.parquet"
-    os.utime(scores, (0, 0))
-    with pytest.raises(InputError, match=r"scores\.parquet: is older than the weights"):
-        made.publish()
+@pytest.mark.parametrize(
+    ("run", "result"), [(RUN, "scores.parquet"), (RUN, "embeddings"), (AGAIN, "embeddings"), (RUN, "ranks.parquet")]
+)
+def test_a_result_of_former_weights_is_refused(run, result, made):
+    """Where a run has no embeddings, its ranks are made of the weights."""
+    folder = made.root / "runs" / run
+    if result == "ranks.parquet":
+        shutil.rmtree(folder / "embeddings")
+    os.utime(folder / result, (0, 0))
+    with pytest.raises(InputError, match=rf"{re.escape(str(folder / result))}: is older than the weights"):
+        made.publish(run)
     assert not made.published.exists() or not any(made.published.iterdir())
 
 

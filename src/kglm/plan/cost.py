@@ -91,15 +91,19 @@ def _texts_read(spec: dict, graph: Dataset, queries: int, ranked: bool, top: int
     return queries + (0 if by_vectors else graph.entities)
 
 
+def needed_operations(spec: dict) -> int:
+    """Operations that a training needs for each token and parameter of the body; what is computed again left out."""
+    adapted = spec["method"] == "kalm" or spec["parameters"].get("lora_modules", "none") != "none"
+    return 4 if adapted else 6
+
+
 def _step(spec: dict, model: Architecture, read: list[Pass]) -> tuple[float, float]:
     """Operations and tokens of a step."""
     p = spec["parameters"]
-    adapted = spec["method"] == "kalm" or p.get("lora_modules", "none") != "none"
     again = p.get("gradient_checkpointing", False) + p.get("gradient_caching", False)
-    of_a_weight = 4 + 2 * (not adapted) + 2 * again
     tokens = sum(one.sequences * (one.texts.mean if one.chunk else one.texts.long) for one in read)
     predicted = sum(one.sequences * one.asked * one.choices for one in read)
-    return of_a_weight * model.body * tokens + 6 * model.width * predicted, tokens
+    return (needed_operations(spec) + 2 * again) * model.body * tokens + 6 * model.width * predicted, tokens
 
 
 def throughput(hardware: str, model: str, method: str) -> float | None:

@@ -17,8 +17,8 @@ from kglm.ranking.stages import evaluation_options
 RESULTS = ["metrics.json", "classification.json", "anisotropy.json", "perplexity.json", "mmlu.json", "kgqa.json"]
 RESULTS += ["similarity.json", "similarity.safetensors", LOG]
 TABLES = {"ranks.parquet": RANKS, "scores.parquet": SCORES}
-# What is made of the weights themselves; `embeddings` before the ranks that follow from them.
-OF_WEIGHTS = ["embeddings", "scores.parquet", "anisotropy.json", "perplexity.json", "mmlu.json", "similarity.json"]
+# What a job makes of the weights themselves, beside embeddings or ranks.
+OF_WEIGHTS = ["scores.parquet", "anisotropy.json", "perplexity.json", "mmlu.json", "kgqa.json", "similarity.json"]
 _STYLE = Path(__file__).parents[1] / "paper/kglm.mplstyle"
 
 
@@ -87,11 +87,9 @@ def _trained_by(root: Path, name: str) -> str:
 
 def _refuse_stale(root: Path, run: Path) -> None:
     weights = root / "runs" / _trained_by(root, run.name) / "weights"
-    made = [run / name for name in OF_WEIGHTS if (run / name).exists()]
-    if not (run / OF_WEIGHTS[0]).exists() and (run / "ranks.parquet").is_file():
-        made.append(run / "ranks.parquet")
-    for path in made:
-        if weights.is_dir() and path.stat().st_mtime < weights.stat().st_mtime:
+    ranked = "embeddings" if (run / "embeddings").is_dir() else "ranks.parquet"
+    for path in (run / name for name in (ranked, *OF_WEIGHTS)):
+        if path.exists() and weights.is_dir() and path.stat().st_mtime < weights.stat().st_mtime:
             raise InputError("is older than the weights", path, "let the workflow make it again")
 
 
