@@ -10,11 +10,13 @@ import torch
 
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
-from kglm.methods import _pykeen_loop
+from kglm.methods import _pykeen_loop, structural
 from kglm.methods._interface import REQUEUE, build_method
 from kglm.methods.structural import READ
 from kglm.ranking.scorer import filtered_ranks_by
 from kglm.training.options import Training
+
+from pykeen.nn.modules import DistMultInteraction, RotatEInteraction  # isort: skip; as in the module
 
 SMALL = {"dimension": 12, "negatives": 5, "margin": 2.0}
 TAILS = {"loop": "lcwa", "loss": "bcewithlogits", "inverse_relations": True}  # the way of the convolutions
@@ -28,6 +30,7 @@ OWN = {
     "distmult": {"unit_entities": False, "regulariser": "powersum", "regularisation": 1e-3},
     "transe": {"norm": 1, "negative_sampler": "bernoulli", "filtered_negatives": True, "loss": "marginranking"},
     "complex": {"loop": "lcwa", "loss": "crossentropy", "label_smoothing": 0.1, "optimizer": "adagrad"},
+    "rotate": {"norm": 1},
 }
 
 
@@ -115,8 +118,6 @@ def test_scores_are_the_models_own_whatever_the_batch(interaction, ring_graph):
 @pytest.mark.parametrize("shapes", [((5, 1), (5, 1), (1, 7)), ((1, 7), (5, 1), (5, 1)), ((4,), (4,), (4,))])
 def test_distmult_gives_pykeens_scores_and_gradients(interaction, shapes, ring_graph):
     """Of queries with all entities as tails or heads, and of triples."""
-    from pykeen.nn.modules import DistMultInteraction
-
     found = build(ring_graph, interaction).model.interaction
     assert isinstance(found, DistMultInteraction) and type(found) is not DistMultInteraction
     torch.manual_seed(0)
@@ -127,6 +128,45 @@ def test_distmult_gives_pykeens_scores_and_gradients(interaction, shapes, ring_g
         results.append([scores, *torch.autograd.grad((scores**2).sum(), vectors)])
     for ours_, pykeens in zip(*results, strict=True):
         torch.testing.assert_close(ours_, pykeens)
+
+
+@pytest.mark.parametrize("shapes", [((5, 1), (5, 1), (1, 7)), ((1, 7), (5, 1), (5, 1)), ((4,), (4,), (4,))])
+@pytest.mark.parametrize("cached", [1, 2**11, 2**20])
+def test_rotate_gives_pykeens_scores_by_norm_2_and_sums_moduli_by_norm_1(cached, shapes, ring_graph, monkeypatch):
+    """Of queries with all entities as tails or heads, and of triples; the gradients, too."""
+    monkeypatch.setattr(structural, "CACHED", cached)
+    torch.manual_seed(0)
+    h, t = (torch.randn(*shapes[end], 16, dtype=torch.cdouble, requires_grad=True) for end in (0, 2))
+    r = torch.rand(*shapes[1], 16, dtype=torch.double, requires_grad=True)
+    references = {
+        1: lambda h, r, t: -((h * r - t).real ** 2 + (h * r - t).imag ** 2).sqrt().sum(-1),
+        2: RotatEInteraction(),
+    }
+    for norm, reference in references.items():
+        found = build(ring_graph, "rotate", norm=norm, initial_range=0.5).model.interaction
+        rotation = torch.complex(torch.cos(r / 0.5 * np.pi), torch.sin(r / 0.5 * np.pi))
+        results = []
+        for interaction, relations in ((found, r), (reference, rotation)):
+            scores = interaction(h, relations, t)
+            results.append([scores, *torch.autograd.grad((scores**2).sum(), (h, r, t))])
+        for ours, expected in zip(*results, strict=True):
+            torch.testing.assert_close(ours, expected)
+        with torch.no_grad():
+            torch.testing.assert_close(found(h, r, t), results[1][0])
+
+
+def test_rotates_relations_start_as_phases_all_around_and_entities_in_their_range(ring_graph):
+    method = build(ring_graph, "rotate", dimension=500, initial_range=0.016)
+    phases = method.model.relation_representations[0]().detach() * np.pi / 0.016
+    assert phases.dtype == torch.float32 and -np.pi <= phases.min() < -3 and 3 < phases.max() <= np.pi
+    assert torch.view_as_real(method.model.entity_representations[0]().detach()).abs().max() <= 0.016
+
+
+def test_rotate_has_a_gradient_where_the_distance_is_0(ring_graph):
+    interaction = build(ring_graph, "rotate", norm=1).model.interaction
+    vector = torch.ones(1, 4, dtype=torch.cfloat, requires_grad=True)
+    interaction(vector, torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.cfloat)).sum().backward()
+    assert torch.isfinite(torch.view_as_real(vector.grad)).all()
 
 
 def test_each_relation_has_one_vector_and_its_inverse_another_where_asked_for(ring_graph):
@@ -293,7 +333,7 @@ def test_the_rate_follows_the_schedule_and_the_steps_end_it(ring_graph, tmp_path
     ("parameters", "message"),
     [
         ({"interaction": "distmult", "norm": 1}, "norm is no option of distmult"),
-        ({"interaction": "rotate", "norm": 1}, "norm is no option of rotate"),
+        ({"interaction": "complex", "norm": 1}, "norm is no option of complex"),
         ({"interaction": "transe", "norm": 3}, "norm is 3; set 1 or 2"),
         ({"interaction": "rotate", "negatives": 0}, "negatives is 0; it must be at least 1"),
         ({"interaction": "comp_gcn"}, "inverse relations; set inverse_relations: true"),

@@ -151,12 +151,12 @@ def run_size(spec: dict, graph: Dataset, model: Architecture | None) -> Size:
 
 
 def _structural(p: dict, graph: Dataset) -> tuple[int, int]:
-    """Of interactions, and of vectors of entities and relations: real numbers as PyKEEN's models have them."""
+    """Of interactions, and of vectors of entities and relations: real numbers as the models have them."""
     d, r = p["dimension"], p.get("relation_dimension") or p["dimension"]
     relations = graph.relations * (1 + p.get("inverse_relations", False))
     entity = {"complex": 2 * d, "rotate": 2 * d, "quate": 4 * d, "transd": 2 * d, "conve": d + 1}
     relation = {
-        **{"complex": 2 * d, "rotate": 2 * d, "quate": 4 * d, "transh": 2 * d},
+        **{"complex": 2 * d, "quate": 4 * d, "transh": 2 * d},
         **{"transr": r + d * r, "transd": 2 * r, "tucker": r, "rescal": d * d},
     }
     own = {"tucker": d * r * d}.get(p["interaction"], 0)
