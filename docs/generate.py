@@ -15,6 +15,8 @@ import yaml
 from kglm import config
 from kglm.errors import InputError
 from kglm.files import read_json
+from kglm.paper.inputs import result_file
+from kglm.paper.quotations import TASKS
 from kglm.paper.reported import KEY, converted, reported
 from kglm.paper.results import measure, models, over_seeds
 from kglm.published.verify import RECORD
@@ -24,6 +26,7 @@ SCHEMAS = TOP / "workflow" / "schemas"
 SOURCE = TOP / "src" / "kglm"
 PUBLISHED = TOP / "results" / "published"
 ENDS = ("value", "low", "high")
+METRICS = {"PPL": "perplexity per token"} | {f"accuracy/{task}": name for task, name in TASKS.items()}
 ROWS = Path(__file__).with_name("reproduced.csv")
 
 
@@ -123,8 +126,9 @@ def reproduced() -> str:
     of_papers, others, not_run = [], [], []
     for row in pd.read_csv(ROWS, dtype=str, keep_default_na=False).to_dict("records"):
         about = _reported(row, numbers)
-        unit = about["unit"] if row["table"] else "fraction"
-        name = f"{row['label'] or row['method']}, {row['dataset']}, {row['metric']}{' (%)' * (unit == 'percent')}"
+        unit = about["unit"] if about else _unit(row["metric"])
+        metric = METRICS.get(row["metric"], row["metric"]) + " (%)" * (unit == "percent")
+        name = f"{row['label'] or row['method']}, {row['dataset']}, {metric}"
         name = f"{row['paper']}, {row['table']}: {name}" if row["table"] else name
         if not row["runs"]:
             in_paper = f" ({about['value']} in the paper)" if about else ""
@@ -163,14 +167,14 @@ def _ours(row: dict[str, str], unit: str) -> tuple[str, str, str, float]:
     names = row["runs"].split()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "runs").symlink_to(PUBLISHED)
-        files = [Path(folder, "runs", name, file) for name in names for file in ("metrics.json", "classification.json")]
+        files = [Path(folder, "runs", name, result_file(row["metric"])) for name in names]
         found = [measure([file for file in files if file.is_file()], name, row["metric"], spec) for name in names]
     if missing := [name for name, value in zip(names, found, strict=True) if value is None]:
         raise InputError(f"{missing[0]} is not published or has no {row['metric']}", ROWS, "publish it")
     one = over_seeds(found)
     value, low, high = (converted(one[key], "fraction", unit) if unit == "percent" else one[key] for key in ENDS)
     decimals = _decimals(unit)
-    ours = f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    ours = f"{value:.{decimals}f}" + ("" if low is None else f" [{low:.{decimals}f}, {high:.{decimals}f}]")
     ours += f", {len(names)} seeds" if len(names) > 1 else ""
     return ours, models({found_one["model"] for found_one in found}), _training(names), value
 
@@ -184,8 +188,15 @@ def _training(names: list[str]) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
+def _unit(metric: str) -> str:
+    """Of a row that no paper has."""
+    if metric == "MMLU" or metric.startswith("accuracy"):
+        return "percent"
+    return {"PPL": "perplexity", "MR": "rank"}.get(metric, "fraction")
+
+
 def _decimals(unit: str) -> int:
-    return {"percent": 1, "rank": 1}.get(unit, 3)
+    return {"percent": 1, "rank": 1, "perplexity": 1}.get(unit, 3)
 
 
 SECTIONS = {"deviations": deviations, "reproduced": reproduced}

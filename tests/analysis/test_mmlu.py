@@ -70,14 +70,16 @@ def test_accuracy_over_all_questions_and_by_subject(questions, folder, model_fol
     mmlu(SPEC, model_folder, weights_folder, folder, tmp_path / "mmlu.json")
     result = read_json(tmp_path / "mmlu.json")
     harness = harness_model(*load_pair(model_folder, None), 2048, 1)
-    right = {}
+    right, chosen = {}, []
     for subject in SUBJECTS:
         dev, test = split(questions, subject, "dev"), split(questions, subject, "test")
         answers = choose_answers(harness, [prompt(subject, row, dev) for row in test.itertuples()])
         right[subject] = int((test["answer"].to_numpy() == answers).sum())
+        chosen += answers
     assert result.items() >= IDENTITY.items()
     assert {name: round(entry["accuracy"] * SUBJECTS[name]) for name, entry in result["subjects"].items()} == right
     assert result["questions"] == sum(SUBJECTS.values())
+    assert result["chosen"] == {letter: chosen.count(number) for number, letter in enumerate("ABCD")}
     assert result["accuracy"] == pytest.approx(sum(right.values()) / 13)
     assert result["confidence"] == wilson(sum(right.values()), 13)
     assert result["subject_mean"] == pytest.approx(np.mean([right[name] / SUBJECTS[name] for name in SUBJECTS]))

@@ -131,10 +131,10 @@ def test_distmult_gives_pykeens_scores_and_gradients(interaction, shapes, ring_g
 
 
 @pytest.mark.parametrize("shapes", [((5, 1), (5, 1), (1, 7)), ((1, 7), (5, 1), (5, 1)), ((4,), (4,), (4,))])
-@pytest.mark.parametrize("cached", [1, 2**11, 2**20])
-def test_rotate_gives_pykeens_scores_by_norm_2_and_sums_moduli_by_norm_1(cached, shapes, ring_graph, monkeypatch):
+@pytest.mark.parametrize("piece", [1, 2**11, 2**20])
+def test_rotate_gives_pykeens_scores_by_norm_2_and_sums_moduli_by_norm_1(piece, shapes, ring_graph, monkeypatch):
     """Of queries with all entities as tails or heads, and of triples; the gradients, too."""
-    monkeypatch.setattr(structural, "CACHED", cached)
+    monkeypatch.setitem(structural.PIECE, "cpu", piece)
     torch.manual_seed(0)
     h, t = (torch.randn(*shapes[end], 16, dtype=torch.cdouble, requires_grad=True) for end in (0, 2))
     r = torch.rand(*shapes[1], 16, dtype=torch.double, requires_grad=True)

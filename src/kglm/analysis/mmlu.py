@@ -24,7 +24,7 @@ DEFAULTS = {
 
 
 def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> None:
-    """Write the accuracy over all questions asked, its mean over subjects, and each subject's.
+    """Write the accuracy over all questions asked, its mean over subjects, each subject's, and the letters chosen.
 
     `corpus` holds questions.parquet (subject, split, question, choices, answer 0 … 3). An answer is the
     letter of greatest log-likelihood behind the prompt, the first one on a tie.
@@ -46,6 +46,7 @@ def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> Non
     by_subject = {name: proportion(int(group.sum()), len(group)) for name, group in right.groupby("subject")["right"]}
     result = proportion(int(right["right"].sum()), len(right)) | {
         "subject_mean": float(np.mean([subject["accuracy"] for subject in by_subject.values()])),
+        "chosen": {letter: chosen.count(number) for number, letter in enumerate(LETTERS)},
         "subjects": by_subject,
         "corpus": Path(corpus).name,
         "options": options,

@@ -28,6 +28,14 @@ def run_file(run: str, name: str) -> str:
     return f"runs/{run}/{name}"
 
 
+def result_file(metric: str) -> str:
+    """Which of a run's results holds a metric; `accuracy/<task>` is that of questions on the graph."""
+    if metric.startswith("accuracy/"):
+        return "kgqa.json"
+    files = {"PPL": "perplexity.json", "accuracy": "classification.json", "anisotropy": "anisotropy.json"}
+    return (files | {"MMLU": "mmlu.json"}).get(metric, "metrics.json")
+
+
 def table_inputs(spec: dict) -> list[str]:
     """The files that `kglm.paper.tables.table` reads for this entry, relative to results/<scale>/."""
     kind = spec["kind"]
@@ -77,9 +85,7 @@ def _method_inputs(spec: dict) -> list[str]:
     paths = []
     for block in spec["blocks"]:
         for label, ids in block.get("runs", {}).items():
-            metrics = shown.get(label, all_metrics)
-            files = ["metrics.json"] * bool(set(metrics) - {"PPL", "accuracy"})
-            files += ["perplexity.json"] * ("PPL" in metrics) + ["classification.json"] * ("accuracy" in metrics)
+            files = dict.fromkeys(result_file(metric) for metric in shown.get(label, all_metrics))
             paths += [run_file(run, file) for run in run_ids(ids) for file in files]
     return paths
 

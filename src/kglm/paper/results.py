@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kglm.errors import InputError
 from kglm.files import read_json
-from kglm.paper.inputs import find, run_file
+from kglm.paper.inputs import find, result_file, run_file
 
 # The base model of a method that has none, in a run and in a row of a table.
 NO_MODEL = "none"
@@ -26,17 +26,10 @@ def run_json(inputs: list[Path], run: str, name: str) -> dict | None:
 
 def measure(inputs: list[Path], run: str, metric: str, spec: dict) -> dict | None:
     """One metric: value, low, high (None: unknown), version, protocol, run, seed, model, dataset; None if not run."""
-    if metric == "PPL":
-        result = run_json(inputs, run, "perplexity.json")
-        measured = result and {"PPL": result[spec.get("perplexity", PERPLEXITIES[0])]}
-    elif metric == "accuracy":
-        result = run_json(inputs, run, "classification.json")
-        measured = result and _accuracy(result, spec, run)
-    else:
-        result = run_json(inputs, run, "metrics.json")
-        measured = result and _group(result, spec, run)
-    if not result:
+    result = run_json(inputs, run, result_file(metric))
+    if result is None:
         return None
+    measured = _measured(result, metric, spec, run)
     if metric not in measured:
         raise InputError(f"the run {run} has no {metric}", remedy=f"it has {', '.join(measured)}")
     low, high = measured.get("confidence", {}).get(metric, (None, None))
@@ -44,6 +37,28 @@ def measure(inputs: list[Path], run: str, metric: str, spec: dict) -> dict | Non
     version = result.get("evaluation_version")
     how = {"version": version, "protocol": result.get("protocol", "filtered")}
     return {"value": measured[metric], "low": low, "high": high, **how, **about}
+
+
+def _measured(result: dict, metric: str, spec: dict, run: str) -> dict:
+    """The metrics that a result holds, and `confidence` of those that have an interval."""
+    match result_file(metric):
+        case "perplexity.json":
+            return {"PPL": result[spec.get("perplexity", PERPLEXITIES[0])]}
+        case "classification.json":
+            return _accuracy(result, spec, run)
+        case "anisotropy.json":
+            return {"anisotropy": result["value"]}
+        case "mmlu.json":
+            return {"MMLU": result["accuracy"], "confidence": {"MMLU": result["confidence"]}}
+        case "kgqa.json":
+            return _of_tasks(result, spec.get("setting", "few_shot"))
+    return _group(result, spec, run)
+
+
+def _of_tasks(result: dict, setting: str) -> dict:
+    found = {f"accuracy/{task}": settings[setting] for task, settings in result["tasks"].items()}
+    values = {name: one["accuracy"] for name, one in found.items()}
+    return values | {"confidence": {name: one["confidence"] for name, one in found.items()}}
 
 
 def _group(result: dict, spec: dict, run: str) -> dict:
