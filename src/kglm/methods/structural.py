@@ -3,7 +3,7 @@
 Entities and relations are numbers with vectors of their own; no text is read and no base model is used. PyKEEN gets
 the graph's full vocabulary, so that entities without a training triple are ranked like all others. Heads are asked
 for by the model's own head scores, or, where it has relations for the inverses, by the tails of these. What is not set
-here is as in PyKEEN's class of the model, which follows the model's paper.
+here is as in PyKEEN's class of the model, which follows the model's paper; RotatE as in its released code.
 """
 
 import copy
@@ -57,7 +57,7 @@ CACHES = ("enriched_embeddings", "enriched_representations")  # of R-GCN and Com
 
 @dataclass(frozen=True)
 class Parameters:
-    """The baselines' options; the values are those of RotatE for WN18RR (Sun et al. 2019)."""
+    """The baselines' options; as in RotatE for WN18RR (Sun et al. 2019), which has norm 1 and initial_range 0.016."""
 
     interaction: Literal[
         "rotate",
