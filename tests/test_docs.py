@@ -25,12 +25,14 @@ def test_reproduced_rows_are_measured_or_explained(monkeypatch, tmp_path):
         split = {"test": {"accuracy": accuracy, "confidence": [0.4, 0.8]}}
         result = {"run": folder.name, "seed": seed, "model": "tiny", "dataset": "umls", "thresholds": {"global": split}}
         (folder / "classification.json").write_text(json.dumps(result))
+        (folder / "perplexity.json").write_text(json.dumps(result | {"token_perplexity": 31.25}))
         record = {"run": folder.name, "weights": folder.name, "spec": {"training": {"epochs": 2}}, "wall_seconds": 90}
         (folder / "run.json").write_text(json.dumps(record))
     columns = "paper,table,dataset,method,label,metric,threshold,runs,paper_model,why\n"
     rows = "LMKE,Table 4,UMLS,LMKE (BERT-base),,accuracy,global,lmke_umls-0 lmke_umls-1,BERT-base,smaller\n"
     rows += "LMKE,Table 4,UMLS,KG-BERT,,accuracy,global,,BERT-base,it ran out of time\n"
     rows += ",,umls,LMKE,,accuracy,global,lmke_umls-0,,nobody else has it\n"
+    rows += ",,WikiText,LMKE,,PPL,,lmke_umls-0,,of its language model\n"
     (tmp_path / "rows.csv").write_text(columns + rows)
     monkeypatch.setattr(generate, "ROWS", tmp_path / "rows.csv")
     monkeypatch.setattr(generate, "PUBLISHED", tmp_path)
@@ -38,7 +40,8 @@ def test_reproduced_rows_are_measured_or_explained(monkeypatch, tmp_path):
     assert "LMKE (BERT-base), UMLS, accuracy (%) | 92.4 | BERT-base | 60.0 [" in page
     assert "2 seeds | tiny | 90 s | −32.4 | smaller |" in page
     assert "\n* LMKE, Table 4: KG-BERT, UMLS, accuracy (%) (89.7 in the paper): it ran out of time\n" in page
-    assert "\n| LMKE, umls, accuracy | 0.500 [0.400, 0.800] | tiny | 90 s | nobody else has it |\n" in page
+    assert "\n| LMKE, umls, accuracy (%) | 50.0 [40.0, 80.0] | tiny | 90 s | nobody else has it |\n" in page
+    assert "\n| LMKE, WikiText, perplexity per token | 31.2 | tiny | 90 s | of its language model |\n" in page
     (tmp_path / "rows.csv").write_text(columns + rows.replace("lmke_umls-1", "lmke_umls-9"))
     with pytest.raises(InputError, match="lmke_umls-9 is not published"):
         generate.reproduced()
