@@ -61,8 +61,9 @@ format: .venv/.setup-dev ## what lint asks of the formatting
 	@ruff format .
 	@snakefmt --line-length 110 Snakefile workflow
 
-bench: .venv/.setup-dev ## how fast the ranking is (beside PyKEEN's and the bare product), what the knowledge mask costs
+bench: .venv/.setup-dev ## how fast ranking, DistMult and RotatE are (beside PyKEEN's), what the knowledge mask costs
 	@python benchmarks/ranking.py
+	@python benchmarks/interactions.py
 	@python benchmarks/knowledge_mask.py
 
 recover: ## after a killed snakemake whose SLURM jobs go on: cancel these, unlock, go on (ARGS="--profile slurm ...")

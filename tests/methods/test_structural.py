@@ -137,35 +137,38 @@ def test_rotate_gives_pykeens_scores_by_norm_2_and_sums_moduli_by_norm_1(piece, 
     monkeypatch.setitem(structural.PIECE, "cpu", piece)
     torch.manual_seed(0)
     h, t = (torch.randn(*shapes[end], 16, dtype=torch.cdouble, requires_grad=True) for end in (0, 2))
-    r = torch.rand(*shapes[1], 16, dtype=torch.double, requires_grad=True)
+    phases = torch.rand(*shapes[1], 16, dtype=torch.double, requires_grad=True)
+    r = torch.complex(phases.cos(), phases.sin())
     references = {
         1: lambda h, r, t: -((h * r - t).real ** 2 + (h * r - t).imag ** 2).sqrt().sum(-1),
         2: RotatEInteraction(),
     }
     for norm, reference in references.items():
-        found = build(ring_graph, "rotate", norm=norm, initial_range=0.5).model.interaction
-        rotation = torch.complex(torch.cos(r / 0.5 * np.pi), torch.sin(r / 0.5 * np.pi))
+        found = build(ring_graph, "rotate", norm=norm).model.interaction
         results = []
-        for interaction, relations in ((found, r), (reference, rotation)):
-            scores = interaction(h, relations, t)
-            results.append([scores, *torch.autograd.grad((scores**2).sum(), (h, r, t))])
+        for interaction in (found, reference):
+            scores = interaction(h, r, t)
+            results.append([scores, *torch.autograd.grad((scores**2).sum(), (h, phases, t), retain_graph=True)])
         for ours, expected in zip(*results, strict=True):
             torch.testing.assert_close(ours, expected)
         with torch.no_grad():
             torch.testing.assert_close(found(h, r, t), results[1][0])
 
 
-def test_rotates_relations_start_as_phases_all_around_and_entities_in_their_range(ring_graph):
+def test_rotates_relations_are_phases_all_around_whose_half_turn_is_the_range_of_the_entities(ring_graph):
     method = build(ring_graph, "rotate", dimension=500, initial_range=0.016)
-    phases = method.model.relation_representations[0]().detach() * np.pi / 0.016
-    assert phases.dtype == torch.float32 and -np.pi <= phases.min() < -3 and 3 < phases.max() <= np.pi
+    relations = method.model.relation_representations[0]
+    (phases,) = (parameter.detach() * np.pi / 0.016 for parameter in relations.parameters())
+    assert -np.pi <= phases.min() < -3 and 3 < phases.max() <= np.pi
+    indices = torch.tensor([1, 0, 1])
+    torch.testing.assert_close(relations(indices), torch.complex(phases.cos(), phases.sin())[indices])
     assert torch.view_as_real(method.model.entity_representations[0]().detach()).abs().max() <= 0.016
 
 
 def test_rotate_has_a_gradient_where_the_distance_is_0(ring_graph):
     interaction = build(ring_graph, "rotate", norm=1).model.interaction
     vector = torch.ones(1, 4, dtype=torch.cfloat, requires_grad=True)
-    interaction(vector, torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.cfloat)).sum().backward()
+    interaction(vector, *torch.ones(2, 1, 4, dtype=torch.cfloat)).sum().backward()
     assert torch.isfinite(torch.view_as_real(vector.grad)).all()
 
 
