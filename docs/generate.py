@@ -15,6 +15,7 @@ import yaml
 from kglm import config
 from kglm.errors import InputError
 from kglm.files import read_json
+from kglm.paper.cells import OWN_UNITS
 from kglm.paper.inputs import result_file
 from kglm.paper.quotations import TASKS
 from kglm.paper.reported import KEY, converted, reported
@@ -192,7 +193,7 @@ def _unit(metric: str) -> str:
     """Of a row that no paper has."""
     if metric == "MMLU" or metric.startswith("accuracy"):
         return "percent"
-    return {"PPL": "perplexity", "MR": "rank"}.get(metric, "fraction")
+    return OWN_UNITS.get(metric, "fraction")
 
 
 def _decimals(unit: str) -> int:

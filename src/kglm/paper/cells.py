@@ -31,7 +31,7 @@ PUBLISHED = [
     "audit",
 ]
 COLUMNS = [*PUBLISHED, "block", "section", "paper", "model", "paper_model", "version", "protocol", "withdrawn"]
-_UNITS = {"PPL": "perplexity", "MR": "rank"}
+OWN_UNITS = {"PPL": "perplexity", "MR": "rank"}
 _STATISTIC_UNITS = {"description-words": "words", "text": "text"}
 # How ranks were made, where it was not by filtering alone.
 _PROTOCOLS = {
@@ -102,7 +102,7 @@ def _table_units(spec: dict, numbers: pd.DataFrame) -> dict[str, str]:
     """The unit of each metric in a table: percent where the paper's table has percent."""
     here = numbers[(numbers["paper"] == spec["paper"]) & (numbers["table"] == spec["table"])]
     percent = set(here.loc[here["unit"] == "percent", "metric"])
-    return {metric: "percent" if metric in percent else _UNITS.get(metric, "fraction") for metric in spec["metrics"]}
+    return {metric: "percent" if metric in percent else OWN_UNITS.get(metric, "fraction") for metric in spec["metrics"]}
 
 
 def _place(spec: dict, block: dict, row: dict) -> tuple[str, str, str, str]:

@@ -13,10 +13,12 @@ from kglm.errors import InputError
 from kglm.paper import quotations
 from kglm.paper.inputs import find, run_file
 from kglm.paper.reported import reported
-from kglm.paper.results import models, run_json
+from kglm.paper.results import PERPLEXITIES, intervals, models, run_json
 
 PAGE_WIDTH = 6.5  # inches, of paper.tex
 MARKERS = "os^DvPX"  # of a chart's series, one after another
+# Of a panel's bars.
+_METRICS = {"kgqa": [f"accuracy/{task}" for task in quotations.TASKS], "perplexity": ["PPL"], "mmlu": ["MMLU"]}
 
 
 def similarity(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
@@ -105,25 +107,22 @@ def bars(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
 
 def _measured(panel: dict, spec: dict) -> tuple[list[str], str, Callable[[dict], list]]:
     """A panel's groups, its axis' label, and how to read (value, low, high) of each group from a result."""
-    if panel["analysis"] == "perplexity":
-        key = panel.get("perplexity", "token_perplexity")
-        return [""], f"perplexity per {key.split('_')[0]} ↓", lambda result: [(result[key], None, None)]
-    if panel["analysis"] == "mmlu":
-        return [""], "accuracy (%) ↑", lambda result: [_percent(result)]
-    names = list(quotations.TASKS)
-    setting = spec["setting"]
-    return (
-        list(quotations.TASKS.values()),
-        "accuracy (%) ↑",
-        lambda result: [_percent(result["tasks"].get(name, {}).get(setting)) for name in names],
-    )
+    groups = {"kgqa": list(quotations.TASKS.values())}.get(panel["analysis"], [""])
+    perplexity = panel.get("perplexity", PERPLEXITIES[0])
+    options = {"perplexity": perplexity} | ({"setting": spec["setting"]} if "setting" in spec else {})
+    percent = panel["analysis"] != "perplexity"
+    label = "accuracy (%) ↑" if percent else f"perplexity per {perplexity.split('_')[0]} ↓"
+
+    def read(result: dict) -> list[tuple | None]:
+        metrics = _METRICS[panel["analysis"]]
+        values = intervals(result, metrics[0], options)
+        return [_scaled(values[metric], percent) if metric in values else None for metric in metrics]
+
+    return groups, label, read
 
 
-def _percent(result: dict | None) -> tuple[float, float, float] | None:
-    if not result or result["accuracy"] is None:
-        return None
-    low, high = result["confidence"]
-    return 100 * result["accuracy"], 100 * low, 100 * high
+def _scaled(values: tuple, percent: bool) -> tuple:
+    return tuple(100 * value if percent and value is not None else value for value in values)
 
 
 def _bars(axis: Axes, places: list[float], values: list, label: str, color: str) -> list[float]:
@@ -143,13 +142,8 @@ def _bars(axis: Axes, places: list[float], values: list, label: str, color: str)
 
 def _reported_bars(series: dict, panel: dict) -> list:
     """What the paper reports for the groups of a panel, None where it reports nothing."""
-    metrics = {
-        "kgqa": [f"accuracy/{task}" for task in quotations.TASKS],
-        "perplexity": ["PPL"],
-        "mmlu": ["accuracy"],
-    }
     about = _reported(series.get("reported"))
-    return [about.get(metric) for metric in metrics[panel["analysis"]]]
+    return [about.get(metric) for metric in _METRICS[panel["analysis"]]]
 
 
 def _diamonds(axis: Axes, places: list[float], values: list) -> list[float]:

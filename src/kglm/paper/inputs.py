@@ -7,6 +7,13 @@ from pathlib import Path
 
 from kglm.errors import InputError
 
+_RESULTS = {
+    "PPL": "perplexity.json",
+    "accuracy": "classification.json",
+    "anisotropy": "anisotropy.json",
+    "MMLU": "mmlu.json",
+}
+
 
 def run_ids(runs: str | list[str] | None) -> list[str]:
     """A row's runs: none, one, or one for each seed."""
@@ -30,10 +37,7 @@ def run_file(run: str, name: str) -> str:
 
 def result_file(metric: str) -> str:
     """Which of a run's results holds a metric; `accuracy/<task>` is that of questions on the graph."""
-    if metric.startswith("accuracy/"):
-        return "kgqa.json"
-    files = {"PPL": "perplexity.json", "accuracy": "classification.json", "anisotropy": "anisotropy.json"}
-    return (files | {"MMLU": "mmlu.json"}).get(metric, "metrics.json")
+    return "kgqa.json" if metric.startswith("accuracy/") else _RESULTS.get(metric, "metrics.json")
 
 
 def table_inputs(spec: dict) -> list[str]:

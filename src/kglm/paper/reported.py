@@ -32,7 +32,7 @@ HYPER_PARAMETERS = {
     "bf16",
 }
 ACCURACIES = {"accuracy", "accuracy/head", "accuracy/tail", "accuracy/relation", "accuracy/classification"}
-METRICS = RANKING | STATISTICS | COSTS | HYPER_PARAMETERS | ACCURACIES | {"PPL", "anisotropy"}
+METRICS = RANKING | STATISTICS | COSTS | HYPER_PARAMETERS | ACCURACIES | {"PPL", "MMLU", "anisotropy"}
 # unit -> the closed interval in which its values lie; `text` holds no number.
 UNITS = {
     "rank": (1, math.inf),

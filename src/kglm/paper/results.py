@@ -29,54 +29,55 @@ def measure(inputs: list[Path], run: str, metric: str, spec: dict) -> dict | Non
     result = run_json(inputs, run, result_file(metric))
     if result is None:
         return None
-    measured = _measured(result, metric, spec, run)
+    measured = intervals(result, metric, spec)
     if metric not in measured:
         raise InputError(f"the run {run} has no {metric}", remedy=f"it has {', '.join(measured)}")
-    low, high = measured.get("confidence", {}).get(metric, (None, None))
+    value, low, high = measured[metric]
     about = {key: result.get(key) for key in ("run", "seed", "model", "dataset")}
     version = result.get("evaluation_version")
     how = {"version": version, "protocol": result.get("protocol", "filtered")}
-    return {"value": measured[metric], "low": low, "high": high, **how, **about}
+    return {"value": value, "low": low, "high": high, **how, **about}
 
 
-def _measured(result: dict, metric: str, spec: dict, run: str) -> dict:
-    """The metrics that a result holds, and `confidence` of those that have an interval."""
+def intervals(result: dict, metric: str, spec: dict) -> dict[str, tuple]:
+    """(value, low, high) of each metric that the result with this metric holds; low and high None: unknown."""
     match result_file(metric):
         case "perplexity.json":
-            return {"PPL": result[spec.get("perplexity", PERPLEXITIES[0])]}
-        case "classification.json":
-            return _accuracy(result, spec, run)
+            return {"PPL": (result[spec.get("perplexity", PERPLEXITIES[0])], None, None)}
         case "anisotropy.json":
-            return {"anisotropy": result["value"]}
+            return {"anisotropy": (result["value"], None, None)}
+        case "classification.json":
+            return {"accuracy": _share(_at_threshold(result, spec))}
         case "mmlu.json":
-            return {"MMLU": result["accuracy"], "confidence": {"MMLU": result["confidence"]}}
+            return {"MMLU": _share(result)}
         case "kgqa.json":
-            return _of_tasks(result, spec.get("setting", "few_shot"))
-    return _group(result, spec, run)
+            asked = {name: found.get(spec.get("setting", "few_shot")) for name, found in result["tasks"].items()}
+            shares = {f"accuracy/{name}": _share(found) for name, found in asked.items() if found}
+            return {name: share for name, share in shares.items() if share[0] is not None}
+    return _of_ranks(result, spec)
 
 
-def _of_tasks(result: dict, setting: str) -> dict:
-    found = {f"accuracy/{task}": settings[setting] for task, settings in result["tasks"].items()}
-    values = {name: one["accuracy"] for name, one in found.items()}
-    return values | {"confidence": {name: one["confidence"] for name, one in found.items()}}
+def _share(found: dict) -> tuple:
+    return found["accuracy"], *(found.get("confidence") or (None, None))
 
 
-def _group(result: dict, spec: dict, run: str) -> dict:
-    split, group = spec.get("split", "test"), spec.get("group", "both")
-    try:
-        return result["metrics"][split][group]
-    except KeyError:
-        raise InputError(f"metrics.json has no group {group!r} in {split!r}", run) from None
-
-
-def _accuracy(result: dict, spec: dict, run: str) -> dict:
+def _at_threshold(result: dict, spec: dict) -> dict:
     threshold, split = spec.get("threshold", "global"), spec.get("split", "test")
     try:
-        found = result["thresholds"][threshold][split]
+        return result["thresholds"][threshold][split]
     except KeyError:
-        raise InputError(f"classification.json has no {split!r} by the threshold {threshold!r}", run) from None
-    confidence = {"accuracy": found["confidence"]} if "confidence" in found else {}
-    return {"accuracy": found["accuracy"], "confidence": confidence}
+        what = f"classification.json has no {split!r} by the threshold {threshold!r}"
+        raise InputError(what, result["run"]) from None
+
+
+def _of_ranks(result: dict, spec: dict) -> dict[str, tuple]:
+    split, group = spec.get("split", "test"), spec.get("group", "both")
+    try:
+        found = result["metrics"][split][group]
+    except KeyError:
+        raise InputError(f"metrics.json has no group {group!r} in {split!r}", result["run"]) from None
+    ends = found.get("confidence", {})
+    return {name: (value, *ends.get(name, (None, None))) for name, value in found.items() if name != "confidence"}
 
 
 def over_seeds(measures: list[dict]) -> dict:
