@@ -10,24 +10,13 @@ import statistics
 import time
 from collections.abc import Callable
 
-import pandas as pd
 import torch
-from pykeen.nn.modules import DistMultInteraction, Interaction, RotatEInteraction
 
-from kglm.kg.graph import Graph
-from kglm.methods._interface import build_method
+from kglm.methods._pykeen_scores import MatrixProduct, Rotation
+
+from pykeen.nn.modules import DistMultInteraction, Interaction, RotatEInteraction  # isort: skip; as in the module
 
 DIMENSION, QUERIES, FREEBASE, WORDNET, PAIRS = 100, 256, 14_541, 40_943, 1_024 * 65
-
-
-def ours(interaction: str, **parameters) -> Interaction:
-    """The interaction of a baseline on a graph of one triple."""
-    entities = pd.DataFrame({"id": ["a", "b"], "name": ["a", "b"], "description": "", "in_train": True})
-    relations = pd.DataFrame({"id": ["r"], "text": ["r"], "inverse": ["r"]})
-    triples = pd.DataFrame({"head": [0], "relation": [0], "tail": [1], "split": ["train"], "label": [1]})
-    graph = Graph(entities, relations, triples)
-    given = {"interaction": interaction, "dimension": DIMENSION} | parameters
-    return build_method("structural", given, graph, None).model.interaction
 
 
 def vectors(shapes: list[tuple[int, ...]], dtype: torch.dtype) -> list[torch.Tensor]:
@@ -74,12 +63,12 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     product = vectors([(QUERIES, 1), (QUERIES, 1), (1, FREEBASE)], torch.float32)
-    tell("DistMult, trained", *(step(one, product) for one in (ours("distmult"), DistMultInteraction())), repeats)
+    tell("DistMult, trained", *(step(one, product) for one in (MatrixProduct(), DistMultInteraction())), repeats)
     pairs = vectors([(PAIRS,)] * 3, torch.cfloat)
     ranked = vectors([(4, 1), (4, 1), (1, WORDNET)], torch.cdouble)
     for norm in (1, 2):
         for name, how, given in (("trained", step, pairs), ("ranked", scoring, ranked)):
-            both = (how(one, given) for one in (ours("rotate", norm=norm), RotatEInteraction()))
+            both = (how(one, given) for one in (Rotation(norm), RotatEInteraction()))
             tell(f"RotatE by norm {norm}, {name}", *both, repeats)
 
 

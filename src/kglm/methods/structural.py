@@ -7,11 +7,9 @@ here is as in PyKEEN's class of the model, which follows the model's paper; Rota
 """
 
 import copy
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +21,10 @@ from kglm.kg.graph import Graph
 from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._pykeen_loop import LOOPS, Course
+from kglm.methods._pykeen_scores import MatrixProduct, Rotation, rotations, uniform
 
 from pykeen.models import model_resolver  # isort: skip; after the loop, which tells PyKEEN where its folders go
-from pykeen.nn import Embedding
-from pykeen.nn.modules import DistMultInteraction, RotatEInteraction
+from pykeen.nn.modules import DistMultInteraction
 from pykeen.regularizers import regularizer_resolver
 from pykeen.triples import CoreTriplesFactory
 from pykeen.utils import NoRandomSeedNecessary
@@ -51,7 +49,6 @@ READ = {
     "rescal": {"initial_range"},
 }
 KERNEL = 3  # the side of conve's filters
-PIECE = {"cpu": 2**20, "cuda": 2**28}  # bytes that stay in a core's cache; that fill a GPU
 CACHES = ("enriched_embeddings", "enriched_representations")  # of R-GCN and CompGCN
 
 
@@ -274,47 +271,6 @@ def _caches(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:
     return [(module, name) for module in model.modules() for name in CACHES if getattr(module, name, None) is not None]
 
 
-class _MatrixProduct(DistMultInteraction):
-    """DistMult as a product of matrices.
-
-    PyKEEN's own multiplies every query with every entity, number by number, before it adds up: 80 times as long for 256
-    queries, all entities of FB15k-237 and dimension 100, forwards and backwards.
-    """
-
-    def forward(self, h: torch.Tensor, r: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """See PyKEEN."""
-        return torch.einsum("...d,...d,...d->...", h, r, t)
-
-
-class _Rotation(RotatEInteraction):
-    """RotatE by the norm of the moduli: 1, their sum, as in its released code (Sun et al. 2019), 2 as in PyKEEN.
-
-    Where no gradient is asked for, the distance is taken piece by piece: a seventh of PyKEEN's time on a core for
-    queries and all entities of WN18RR in double precision.
-    """
-
-    def __init__(self, norm: int):
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, h: torch.Tensor, r: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """See PyKEEN."""
-        if h.shape.numel() > t.shape.numel():  # the distance from the tail turned back
-            h, r, t = t, r.conj(), h
-        turned = h * r
-        if torch.is_grad_enabled():
-            return -torch.linalg.vector_norm((turned - t).abs(), self.norm, dim=-1)
-        turned, t = torch.broadcast_tensors(turned, t)
-        count = max(1, PIECE[t.device.type] * t.shape[-2] // max(1, t.numel() * t.element_size()))
-        parts = zip(turned.split(count, dim=-2), t.split(count, dim=-2), strict=True)
-        return torch.cat([self._scored(*part) for part in parts], dim=-1)
-
-    def _scored(self, turned: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        squares = torch.view_as_real(turned - t).square_()
-        moduli = squares[..., 0] + squares[..., 1]
-        return -(moduli.sqrt_().sum(-1) if self.norm == 1 else moduli.sum(-1).sqrt_())
-
-
 def _pykeen_model(p: Parameters, triples: CoreTriplesFactory) -> torch.nn.Module:
     """PyKEEN's model for all entities and relations, its loss and its regulariser included."""
     model = model_resolver.make(
@@ -326,10 +282,12 @@ def _pykeen_model(p: Parameters, triples: CoreTriplesFactory) -> torch.nn.Module
         random_seed=NoRandomSeedNecessary,  # the stage has set it
     )
     if isinstance(model.interaction, DistMultInteraction):
-        model.interaction = _MatrixProduct()
+        model.interaction = MatrixProduct()
     if p.interaction == "rotate":
-        model.interaction = _Rotation(p.norm)
-        model.relation_representations[0] = _rotations(model.relation_representations[0].max_id, p)
+        model.interaction = Rotation(p.norm)
+        model.relation_representations[0] = rotations(
+            model.relation_representations[0].max_id, p.dimension, p.initial_range or 1.0
+        )
     if p.regulariser != "model":
         for vectors in (*model.entity_representations, *model.relation_representations):
             vectors.regularizer = _regulariser(p)
@@ -337,19 +295,6 @@ def _pykeen_model(p: Parameters, triples: CoreTriplesFactory) -> torch.nn.Module
         for parameter in model.parameters():
             _regularise(model, parameter, p)
     return model
-
-
-def _rotations(count: int, p: Parameters) -> Embedding:
-    """RotatE's relations as in its released code: phases all around the circle, which learn like the entities."""
-    bound = p.initial_range or 1.0
-
-    def turned(phases: torch.Tensor) -> torch.Tensor:
-        return torch.polar(torch.ones_like(phases), phases * (math.pi / bound))
-
-    # `unique`: each relation of a batch is turned once, not once for each triple.
-    made = Embedding(max_id=count, shape=p.dimension, initializer=_uniform(bound), normalizer=turned, unique=True)
-    made.reset_parameters()
-    return made
 
 
 def _options(p: Parameters) -> dict[str, Any]:
@@ -363,14 +308,10 @@ def _options(p: Parameters) -> dict[str, Any]:
     if "unit_entities" in read and not p.unit_entities:
         options["entity_constrainer"] = None
     if p.initial_range:
-        options["entity_initializer"] = uniform = _uniform(p.initial_range)
-        if p.interaction != "rotate":  # see _rotations
-            options["relation_initializer"] = uniform
+        options["entity_initializer"] = uniform(p.initial_range)
+        if p.interaction != "rotate":  # see rotations
+            options["relation_initializer"] = uniform(p.initial_range)
     return options | _sizes(p)
-
-
-def _uniform(bound: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    return partial(torch.nn.init.uniform_, a=-bound, b=bound)
 
 
 def _sizes(p: Parameters) -> dict[str, Any]:
