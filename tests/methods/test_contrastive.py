@@ -4,8 +4,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kglm.methods._contrastive import KnownTriples, as_tensor, info_nce, same_tail
+from kglm.methods._contrastive import KnownTriples, as_tensor, info_nce, same_tail, similarities
+from kglm.methods._interface import build_method
 
+POOLED = {"masked_prediction_weight": 0.0, "scoring": "pooled", "maximum_length": 64}
 NONE = torch.zeros(1, 1, dtype=torch.bool)
 
 
@@ -79,3 +81,46 @@ def test_triples_of_valid_and_test_are_not_known_in_training(ring_graph):
 def test_same_tail_masks_repeated_tails_only():
     triples = torch.tensor([[0, 0, 5], [1, 0, 6], [2, 0, 5]])
     assert same_tail(triples).tolist() == [[True, False, True], [False, True, False], [True, False, True]]
+
+
+def in_bfloat16(values: torch.Tensor) -> bool:
+    return values.dtype is not torch.float32 or torch.equal(values.bfloat16().float(), values)
+
+
+def test_similarities_are_those_of_float32_inside_autocast():
+    torch.manual_seed(0)
+    first, second = torch.randn(24, 16), torch.randn(20, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert in_bfloat16((first @ second.T).float())
+        torch.testing.assert_close(similarities(first, second), (first.double() @ second.double().T).float())
+
+
+@pytest.mark.parametrize(
+    "method, parameters",
+    [
+        ("kalm", {"language_model_weight": 0.0, "gradient_checkpointing": False, "margin": 0.0, "temperature": 1.0}),
+        ("simkgc", {"pre_batch_negatives": 8, "margin": 0.0, "temperature": 1.0}),
+        ("kg_bilm", {**POOLED, "alignment_weight": 0.0}),
+        ("kg_bilm", {**POOLED, "contrastive_weight": 0.0}),
+    ],
+)
+def test_no_contrastive_loss_is_made_of_bfloat16_cosines(
+    method, parameters, ring_graph, model_folder, encoder_folder, monkeypatch
+):
+    """Autocast multiplies matrices in bfloat16; the margin and the temperature then hide what it has cut off."""
+    seen, before = [], torch.nn.functional.cross_entropy
+
+    def spy(logits, *rest, **options):
+        seen.append(logits.detach())
+        return before(logits, *rest, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", spy)
+    folder = encoder_folder if method == "simkgc" else model_folder
+    built = build_method(method, parameters, ring_graph, folder).train()
+    triples = ring_graph.split("train", inverse=True)[:12]
+    for seed in range(2):  # the second step has answers of the first
+        inputs = built.collate(triples, np.random.default_rng(seed), 0, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            built(**inputs)
+    temperature = built.parameters_.temperature
+    assert seen and not any(in_bfloat16(logits[logits.isfinite()] * temperature) for logits in seen)

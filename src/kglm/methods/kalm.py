@@ -27,6 +27,7 @@ from kglm.methods._contrastive import (
     info_nce,
     mean_over_processes,
     same_tail,
+    similarities,
 )
 from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, encode
 from kglm.methods._encoding import distinct_chunks, encode_chunks
@@ -139,7 +140,7 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         if p.gather_negatives:
             queries, answers, triples = gather(queries), gather(answers), gather(triples)
         excluded = self.known(triples) if p.mask_known_tails == "all" else same_tail(triples)
-        contrastive = info_nce(queries @ answers.T, excluded, self.log_temperature.exp(), p.margin)
+        contrastive = info_nce(similarities(queries, answers), excluded, self.log_temperature.exp(), p.margin)
         if language_model is None:
             return {"loss": contrastive, "contrastive": contrastive}
         completion = self._completion_loss(**language_model)

@@ -20,7 +20,7 @@ from kglm.lm.knowledge_mask import PADDING, knowledge_mask
 from kglm.lm.language_model import batches_by_length, last_token_pool, load_causal, load_tokenizer
 from kglm.lm.lora import add_lora
 from kglm.methods import _interface
-from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce
+from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, similarities
 from kglm.methods._encoding import TokenTexts, distinct
 from kglm.methods._masked_prediction import candidate_entities, draw_masks, masked_prediction_loss
 from kglm.methods._units import (
@@ -292,13 +292,14 @@ class Method(_interface.LinkPredictor):
         """Equation 12, as the mean over the units."""
         first, second = (gather(half) for half in self.pooled(**views).chunk(2))
         targets = torch.arange(len(first), device=first.device)
-        return torch.nn.functional.cross_entropy(first @ second.T / self.parameters_.temperature, targets)
+        logits = similarities(first, second) / self.parameters_.temperature
+        return torch.nn.functional.cross_entropy(logits, targets)
 
     def _aligned(self, queries, answers, query_rows, answer_rows, triples) -> torch.Tensor:
         """InfoNCE of pooled queries and the pooled descriptions of their answers; known answers are no negatives."""
         q = gather(self.pooled(**queries)[query_rows])
         k = gather(self.pooled(**answers)[answer_rows])
-        return info_nce(q @ k.T, self.known(gather(triples)), self.parameters_.temperature, 0.0)
+        return info_nce(similarities(q, k), self.known(gather(triples)), self.parameters_.temperature, 0.0)
 
     # The model
 

@@ -19,7 +19,7 @@ from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods import _interface
-from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce
+from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, similarities
 from kglm.methods._encoding import Chunk, TokenTexts, distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
 
@@ -126,7 +126,7 @@ class Method(_interface.LinkPredictor):
         further = self._further(query, heads, triples, temperature)
         if self.training:
             self.former.add(answer, triples[:, 2])
-        loss = info_nce(query @ answer.T, self.known(triples), temperature, p.margin, further)
+        loss = info_nce(similarities(query, answer), self.known(triples), temperature, p.margin, further)
         return {"loss": loss}
 
     def _vectors(self, encoder: PreTrainedModel, parts: list[Chunk]) -> torch.Tensor:
@@ -141,7 +141,8 @@ class Method(_interface.LinkPredictor):
         columns = [query.new_empty(len(query), 0)]
         if self.parameters_.pre_batch_negatives:
             # A copy: the answers of this batch are put there before the gradients are asked for.
-            logits = query @ self.former.vectors.clone().T * self.parameters_.pre_batch_weight / temperature
+            former = similarities(query, self.former.vectors.clone())
+            logits = former * self.parameters_.pre_batch_weight / temperature
             known = self.known(triples, self.former.entities) | (self.former.entities == _NOBODY)
             columns.append(logits.masked_fill(known, none))
         if heads is not None:
