@@ -72,7 +72,7 @@ def read_json(path: Path) -> dict:
         return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", path, "run the stage that writes it") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"not JSON ({error})", path, "delete it and run the stage that writes it again") from None
 
 
@@ -88,7 +88,7 @@ def read_json_lines(path: Path) -> list[dict]:
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             remedy = "delete the file and run the stage that writes it again"
             raise InputError(f"not JSON ({error})", f"{path}:{number}", remedy) from None
     return rows

@@ -41,6 +41,7 @@ def test_grading_counts_the_expected_answer_and_every_true_one(graph):
         "confidence": wilson(1, 4),
         "questions": 4,
         "accuracy_any_true": 0.5,
+        "outcomes": "=+--",
     }
     no = wording.ask("classification", (3, 1, 2), true=False)
     graded = grade([no, no], ["No, this is not true", "Yes, this is true"], wording.candidates("classification"))

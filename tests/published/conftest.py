@@ -22,9 +22,9 @@ scale: toy
 results: {results}
 datasets: {{ring: {{files: {{triples.tsv: triples.tsv}}, splits: {{file: triples.tsv}}}}}}
 runs:
-  transe_ring: {{method: structural, dataset: ring, training: {{epochs: 4}}}}
+  transe_ring: {{method: structural, dataset: ring, training: {{epochs: 1}}}}
   transe_ring_reranked:
-    <<: {{method: structural, dataset: ring, training: {{epochs: 4}}}}
+    <<: {{method: structural, dataset: ring, training: {{epochs: 1}}}}
     weights: transe_ring
     reranking: {{hops: 2, bonus: 0.1}}
 tables:
@@ -79,6 +79,7 @@ class Made:
         spec = self.read(f"specs/run/{run}.json")
         about = {key: spec[key] for key in ("method", "dataset", "model", "seed")}
         record = {"run": run, **about, "spec": spec, "commit": head(), "hardware": "abacus", "wall_seconds": 7.0}
+        record["best"] = {"step": 2, "epoch": 1.0, "MRR": 0.7}
         self.write(f"runs/{run}/run.json", record)
         (self.root / f"runs/{run}/weights").mkdir()
         rows = [{"step": 2, "epoch": 1.0, "loss": 2.0}, {"step": 2, "epoch": 1.0, "valid": {"MR": 2.0, "MRR": 0.7}}]

@@ -13,7 +13,7 @@ def test_it_holds(capsys):
     verify(PUBLISHED)
     count = len(list(PUBLISHED.iterdir()))
     assert count > 50
-    assert capsys.readouterr().out.startswith(f"{count} published runs: ")
+    assert capsys.readouterr().out.startswith(f"{count} published runs hold\n")
 
 
 def test_it_is_shown(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from kglm.artefacts import RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
 from kglm.published import verify as verification
+from kglm.published.sums import write_sums
 from kglm.published.verify import problems, verify
 
 from .conftest import AGAIN, RUN
@@ -24,11 +25,14 @@ def published(made):
 
 def test_a_published_run_is_accepted_and_whole(published, capsys):
     verify(published.published, published.data)
-    assert "2 published runs" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith("2 published runs hold\n") and "known" not in told
+    assert "classification.json of 1 runs; metrics.json of 2 runs" in told
+    assert "not checked: times, memory, hardware and packages in run.json of all runs" in told
     names = {path.name for path in (published.published / RUN).iterdir()}
     assert names == {
         *("run.json", "metrics.json", "classification.json", "ranks.parquet", "scores.parquet"),
-        *("log.jsonl", "loss.png", "statistics.json"),
+        *("log.jsonl", "loss.png", "statistics.json", "SHA256SUMS"),
     }
     record = json.loads((published.published / RUN / "run.json").read_text())
     assert record["spec"] == published.read(f"specs/run/{RUN}.json")
@@ -82,7 +86,7 @@ def changed_scores(frame: pd.DataFrame) -> pd.DataFrame:
         (lambda folder: (folder / "scores.parquet").unlink(), "no scores"),
         (lambda folder: (folder / "log.jsonl").unlink(), "has no log.jsonl"),
         (lambda folder: (folder / "run.json").unlink(), "no such file"),
-        (lambda folder: (folder / "run.json").write_text("{}"), "lacks 'run'"),
+        (lambda folder: (folder / "run.json").write_text("{}"), "'run' is a required property"),
         (lambda folder: [(folder / f"{name}.json").unlink() for name in ("metrics", "classification")], "has neither"),
         (
             lambda folder: write_parquet(
@@ -112,6 +116,7 @@ def test_every_figure_of_the_metrics_is_compared_where_the_graph_is(published):
     group = next(name for name in metrics["metrics"]["test"] if name.startswith("relation/"))
     metrics["metrics"]["test"][group]["confidence"]["MRR"][0] += 1e-6
     path.write_text(json.dumps(metrics))
+    write_sums(path.parent)
     assert f"metrics.json test {group} confidence MRR 0" in problems(path.parent, RUN, published.data)[0]
 
 
@@ -122,12 +127,14 @@ def test_a_query_that_was_left_out_is_noticed(published):
     write_parquet(ranks, folder / "ranks.parquet", RANKS)
     metrics = verification.evaluate_ranks(ranks, published.graph, 1000, 0.95, 0)
     change(folder / "metrics.json", metrics=metrics)
+    write_sums(folder)
     assert problems(folder, RUN) == []
     assert "are not one for each of its triples" in problems(folder, RUN, published.data)[0]
 
 
 def test_other_counts_than_the_graphs_are_noticed(published):
     change(published.published / RUN / "statistics.json", entities=3)
+    write_sums(published.published / RUN)
     assert problems(published.published / RUN, RUN, published.data) == ["statistics.json are not those of its graph"]
 
 

@@ -110,11 +110,24 @@ def answer(
 
 
 def grade(questions: list[Question], answers: list[str], candidates: frozenset[str]) -> dict:
-    """Accuracy against the expected answer, with interval, and the share of answers that are true at all."""
-    given = [named(text, candidates) for text in answers]
-    exact = sum(text == _wanted(question) for question, text in zip(questions, given, strict=True))
-    true = sum(text in question.accepted for question, text in zip(questions, given, strict=True))
-    return proportion(exact, len(questions)) | {"accuracy_any_true": true / len(questions) if questions else None}
+    """Accuracy against the expected answer, with interval, and the share of answers that are true at all.
+
+    "outcomes" has a letter for each question: "=" the expected answer, "+" another true one, "-" a false one.
+    """
+    outcomes = "".join(
+        _outcome(question, named(text, candidates)) for question, text in zip(questions, answers, strict=True)
+    )
+    true = len(outcomes) - outcomes.count("-")
+    return proportion(outcomes.count("="), len(outcomes)) | {
+        "accuracy_any_true": true / len(outcomes) if outcomes else None,
+        "outcomes": outcomes,
+    }
+
+
+def _outcome(question: Question, given: str | None) -> str:
+    if given == _wanted(question):
+        return "="
+    return "+" if given in question.accepted else "-"
 
 
 def _wanted(question: Question) -> str:

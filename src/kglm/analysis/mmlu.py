@@ -39,19 +39,31 @@ def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> Non
         for row in _sample(test, options["questions_per_subject"], [options["seed"], number])
     ]
     chosen = choose_answers(harness, [text for _, _, text in asked])
-    right = pd.DataFrame(
-        [(subject, row.answer == answer) for (subject, row, _), answer in zip(asked, chosen, strict=True)],
-        columns=["subject", "right"],
+    answers = pd.DataFrame(
+        {
+            "subject": [subject for subject, _, _ in asked],
+            "right": [LETTERS[row.answer] for _, row, _ in asked],
+            "chosen": [LETTERS[number] for number in chosen],
+        }
     )
-    by_subject = {name: proportion(int(group.sum()), len(group)) for name, group in right.groupby("subject")["right"]}
-    result = proportion(int(right["right"].sum()), len(right)) | {
+    by_subject = {name: _graded(group) for name, group in answers.groupby("subject")}
+    result = _proportion(answers) | {
         "subject_mean": float(np.mean([subject["accuracy"] for subject in by_subject.values()])),
-        "chosen": {letter: chosen.count(number) for number, letter in enumerate(LETTERS)},
+        "chosen": {letter: int((answers["chosen"] == letter).sum()) for letter in LETTERS},
         "subjects": by_subject,
         "corpus": Path(corpus).name,
         "options": options,
     }
     write_json(identity(spec) | result, out)
+
+
+def _proportion(answers: pd.DataFrame) -> dict:
+    return proportion(int((answers["right"] == answers["chosen"]).sum()), len(answers))
+
+
+def _graded(answers: pd.DataFrame) -> dict:
+    """A subject's accuracy, and the right and the chosen letter of each of its questions, in their order."""
+    return _proportion(answers) | {"right": "".join(answers["right"]), "chosen": "".join(answers["chosen"])}
 
 
 def prompt(subject: str, question, examples: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from kglm.artefacts import RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
 from kglm.files import atomic_directory, read_json, read_json_lines, sha256, write_json
+from kglm.published.sums import write_sums
 from kglm.published.verify import CURVE, GRAPH, LOG, RECORD, STATISTICS, problems
 from kglm.ranking.stages import evaluation_options
 
@@ -28,7 +29,7 @@ def publish(runs: list[Path], out: Path = Path("results/published")) -> None:
     run.json: how the run was made (one that ranks another's weights takes over that one's record), its evaluation,
     the sums of its graph, and seconds and memory of its jobs; statistics.json: the counts of its graph. InputError,
     and nothing published, for a run that would not be accepted (`kglm.published.verify`), or with a result that is
-    older than its weights.
+    older than its weights. SHA256SUMS: the sums of all files, so that a later change is noticed.
     """
     for run in map(Path, runs):
         root = run.resolve().parents[1]
@@ -38,6 +39,7 @@ def publish(runs: list[Path], out: Path = Path("results/published")) -> None:
             record = _record(root, run.name)
             write_json(record, folder / RECORD)
             shutil.copyfile(root / "data" / record["dataset"] / STATISTICS, folder / STATISTICS)
+            write_sums(folder)
             if found := problems(folder, run.name, root / "data"):
                 raise InputError("; ".join(found), run, "evaluate or train the run again")
 

@@ -1,17 +1,31 @@
-"""The stage `verify`: what is published must follow from its own ranks, by known code and the evaluation of today."""
+"""The stage `verify`: what is published must follow from its own ranks, by known code and the evaluation of today.
+
+It tells how each file was checked: made again from ranks or scores, compared with what stands beside it, or by its sum
+alone. Records may come from anybody: reading one takes bounded time and ends in a verdict.
+"""
 
 import math
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from kglm.artefacts import RANKS, SCORES, read_parquet
 from kglm.errors import InputError
-from kglm.files import read_json, sha256
+from kglm.files import read_json, read_json_lines, sha256
 from kglm.kg.graph import Graph
+from kglm.published.consistency import ANALYSES, is_recounted, log_problems
+from kglm.published.sums import changed_files
 from kglm.ranking.classification import accuracies
 from kglm.ranking.metrics import EVALUATION_VERSION, evaluate_ranks
 from kglm.ranking.stages import SPLITS
@@ -19,12 +33,27 @@ from kglm.ranking.stages import SPLITS
 RECORD, LOG, CURVE, STATISTICS = "run.json", "log.jsonl", "loss.png", "statistics.json"
 GRAPH = ("entities.parquet", "relations.parquet", "triples.parquet")
 LARGEST = 2 * 10**6  # bytes of ranks
+_ROWS = 10**6  # of ranks or scores: a small file can hold any number of equal ones
 # Sums of floats may end otherwise in another order, on other machines; ranks are whole and halves.
 _TOLERANCE = 1e-9
+# What nothing in a run's folder can show: only another training could.
+MEASURED = "times, memory, hardware and packages in run.json"
+# A record of another form than ours ends in one of these somewhere.
+_CRAFTED = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
+
+
+@dataclass
+class Verdict:
+    """What is wrong with a published run, and how each of its files was checked."""
+
+    problems: list[str] = field(default_factory=list)
+    made_again: list[str] = field(default_factory=list)  # from ranks, scores, answers, the log or the graph
+    compared: list[str] = field(default_factory=list)  # its numbers agree with each other
+    summed: list[str] = field(default_factory=list)  # by its sum alone
 
 
 def verify(published: Path = Path("results/published"), data: Path | None = None) -> None:
-    """Check each run under `published`; InputError with all that is wrong. Prints what was checked.
+    """Check each run under `published`; InputError with all that is wrong. Prints how each kind of file was checked.
 
     data: a folder <results>/data of built graphs. Of a run whose graph is there, with the sums that are on record,
     every triple has to be ranked and all groups are compared, else the directions alone.
@@ -32,34 +61,69 @@ def verify(published: Path = Path("results/published"), data: Path | None = None
     runs = sorted(path for path in Path(published).iterdir() if path.is_dir()) if Path(published).is_dir() else []
     if not runs:
         raise InputError("holds no published run", published, "publish one: kglm publish --runs <folders>")
-    found = {run.name: problems(run, run.name, data) for run in runs}
-    wrong = [f"{run}: {problem}" for run, of in found.items() for problem in of]
+    found = {run.name: examine(run, run.name, data) for run in runs}
+    wrong = [f"{run}: {problem}" for run, verdict in found.items() for problem in verdict.problems]
     if wrong:
         raise InputError("\n  ".join(["what is published does not hold:", *wrong]), published, "publish it again")
-    print(f"{len(runs)} published runs: their ranks give their metrics, their code and evaluation are known")
+    print("\n".join(_told(found)))
+
+
+def _told(verdicts: dict[str, Verdict]) -> Iterator[str]:
+    """What was checked and what was not, for the terminal."""
+    yield f"{len(verdicts)} published runs hold"
+    yield "  made again from ranks, scores, answers, logs or graphs: " + _by_file(verdicts, "made_again", count=True)
+    yield "  not made again (that needs the weights), but their numbers agree: " + _by_file(verdicts, "compared")
+    yield "  unchanged since they were published, by their sums alone: " + _by_file(verdicts, "summed")
+    yield f"  not checked: {MEASURED} of all runs"
+
+
+def _by_file(verdicts: dict[str, Verdict], kind: str, count: bool = False) -> str:
+    """The files of a kind with the number of their runs, or the names of these where they are few."""
+    runs: dict[str, list[str]] = {}
+    for run, verdict in verdicts.items():
+        for file in getattr(verdict, kind):
+            runs.setdefault(file, []).append(run)
+    few = 5
+    parts = [
+        f"{file} of {len(of)} runs" if count or len(of) > few else f"{file} of {', '.join(of)}"
+        for file, of in sorted(runs.items())
+    ]
+    return "; ".join(parts) or "none"
 
 
 def problems(folder: Path, name: str, data: Path | None = None) -> list[str]:
     """What is wrong with one published run; nothing if it holds."""
+    return examine(folder, name, data).problems
+
+
+def examine(folder: Path, name: str, data: Path | None = None) -> Verdict:
+    """Check one published run, a folder of that name; see `verify`."""
+    verdict = Verdict()
     try:
-        return list(_problems(Path(folder), name, data))
+        for problem in _problems(Path(folder), name, data, verdict):
+            verdict.problems.append(problem)
     except InputError as error:
-        return [str(error)]
+        verdict.problems.append(str(error))
     except KeyError as error:
-        return [f"lacks {error}"]
+        verdict.problems.append(f"lacks {error}")
+    except _CRAFTED as error:
+        verdict.problems.append(" ".join(f"has files of another form ({type(error).__name__}: {error})".split())[:300])
+    return verdict
 
 
-def _problems(folder: Path, name: str, data: Path | None) -> Iterator[str]:
-    record = read_json(folder / RECORD)
+def _problems(folder: Path, name: str, data: Path | None, verdict: Verdict) -> Iterator[str]:
+    yield from changed_files(folder)
+    record = _read_record(folder / RECORD)
     if record["run"] != name or record["spec"]["name"] != name:
         yield f"{RECORD} is of the run {record['run']}"
     if told := unknown_code(record["commit"]):
         yield told
-    if not (folder / LOG).is_file() and record["weights"] == name:
-        yield f"has no {LOG}"
+    yield from _log_problems(folder, record, verdict)
     graph = _graph(record, data)
-    if graph is not None and read_json(folder / STATISTICS) != read_json(Path(data) / record["dataset"] / STATISTICS):
-        yield f"{STATISTICS} are not those of its graph"
+    if graph is not None:
+        verdict.made_again.append(STATISTICS)
+        if read_json(folder / STATISTICS) != read_json(Path(data) / record["dataset"] / STATISTICS):
+            yield f"{STATISTICS} are not those of its graph"
     both = (("metrics.json", _ranking_problems), ("classification.json", _classification_problems))
     for file, check in both:
         if (folder / file).is_file():
@@ -67,8 +131,60 @@ def _problems(folder: Path, name: str, data: Path | None) -> Iterator[str]:
             if (version := result.get("evaluation_version")) != EVALUATION_VERSION:
                 yield f"{file} is of evaluation version {version}, not {EVALUATION_VERSION}"
             yield from check(folder, result, record["evaluation"], graph)
+            verdict.made_again.append(file)
     if not any((folder / file).is_file() for file, _ in both):
         yield "has neither metrics nor classification"
+    yield from _analysis_problems(folder, record, verdict)
+    of_ranks = {RECORD, LOG, CURVE, "ranks.parquet", "scores.parquet", "SHA256SUMS"}
+    named = of_ranks.union(verdict.made_again, verdict.compared)
+    verdict.summed += sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in named)
+
+
+@cache
+def _record_schema() -> Draft202012Validator:
+    return Draft202012Validator(yaml.safe_load(Path(__file__).with_name("record.schema.yaml").read_text("utf-8")))
+
+
+def _read_record(path: Path) -> dict:
+    record = read_json(path)
+    if error := best_match(_record_schema().iter_errors(record)):
+        where = ".".join(map(str, error.absolute_path))
+        raise InputError(f"{where}: {error.message}"[:300] if where else error.message[:300], RECORD)
+    return record
+
+
+def _log_problems(folder: Path, record: dict, verdict: Verdict) -> Iterator[str]:
+    if not (folder / LOG).is_file():
+        if record["weights"] == record["run"]:
+            yield f"has no {LOG}"
+        return
+    if (told := record.get("sums", {}).get(LOG)) and sha256(folder / LOG) != told:
+        yield f"{LOG} is not the one that the training wrote"
+    if record["weights"] == record["run"]:
+        yield from log_problems(read_json_lines(folder / LOG), record)
+        verdict.made_again.append("best validation and number of epochs in run.json")
+
+
+def _analysis_problems(folder: Path, record: dict, verdict: Verdict) -> Iterator[str]:
+    for file, check in ANALYSES.items():
+        if not (folder / file).is_file():
+            continue
+        result = read_json(folder / file)
+        if result.get("run") != record["run"]:
+            yield f"{file} is of the run {result.get('run')}"
+        yield from check(result)
+        (verdict.made_again if is_recounted(file, result) else verdict.compared).append(file)
+
+
+def _read_rows(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    """A table of ranks or scores; InputError where it is larger than any of a benchmark."""
+    try:
+        rows = pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError):
+        rows = 0  # the reader tells what is wrong
+    if rows > _ROWS:
+        raise InputError(f"has {rows:,} rows, at most {_ROWS:,} are read", path.name)
+    return read_parquet(path, schema)
 
 
 def _ranking_problems(folder: Path, result: dict, options: dict, graph: Graph | None) -> Iterator[str]:
@@ -78,9 +194,10 @@ def _ranking_problems(folder: Path, result: dict, options: dict, graph: Graph | 
         return
     if path.stat().st_size > LARGEST:
         yield f"its ranks have {path.stat().st_size:,} bytes, at most {LARGEST:,} are published"
+        return
     if result.get("protocol") != options["protocol"]:
         yield f"metrics.json says protocol {result.get('protocol')}, {RECORD} {options['protocol']}"
-    ranks = read_parquet(path, RANKS)
+    ranks = _read_rows(path, RANKS)
     if graph is not None:
         for split in SPLITS:
             expected = np.sort(_coded(graph.split(split), graph))
@@ -104,9 +221,7 @@ def _classification_problems(folder: Path, result: dict, options: dict, graph: G
     if not path.is_file():
         yield "has a classification, but no scores"
         return
-    yield from _unlike(
-        result["thresholds"], accuracies(read_parquet(path, SCORES), options, path), "classification.json"
-    )
+    yield from _unlike(result["thresholds"], accuracies(_read_rows(path, SCORES), options, path), "classification.json")
 
 
 def _unlike(told: object, found: object, where: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from kglm.artefacts import ANSWERS, RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
-from kglm.files import atomic_directory, atomic_file, run_identity, write_json
+from kglm.files import atomic_directory, atomic_file, run_identity, sha256, write_json
 from kglm.kg.graph import Graph
 from kglm.methods._interface import REQUEUE, CandidateScorer, LinkPredictor, Method, build_method
 from kglm.ranking.matching import write_interaction
@@ -54,10 +54,15 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
     with atomic_file(out / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in history["log"]), "utf-8")
     parameters = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
-    trained = {"best": history["best"], "trained_parameters": parameters}
+    sums = {str(path.relative_to(out)): sha256(path) for path in [*_files(out / "weights"), out / "log.jsonl"]}
+    trained = {"best": history["best"], "trained_parameters": parameters, "sums": sums}
     write_json(
         {**run_identity(spec), "spec": spec, **trained, **environment(started, history, energy)}, out / "run.json"
     )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoints: Path) -> dict:
