@@ -191,6 +191,8 @@ def test_degree_groups(build, tmp_path):
     build({"train.tsv": star, "valid.tsv": "new\tlikes\thub\n", "test.tsv": "n1\tlikes\tn2\n"})
     found = read_json(tmp_path, "statistics.json")["degree_groups"]
     assert list(found.items()) == [("0", 1), ("1", 8), ("2-3", 1), ("4-7", 0), ("8-15", 1)]
+    found = read_json(tmp_path, "statistics.json")["degree_groups_of_all_splits"]
+    assert list(found.items()) == [("0", 0), ("1", 7), ("2-3", 3), ("4-7", 0), ("8-15", 1)]
 
 
 @given(degrees=st.lists(st.integers(0, 5000)))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from kglm.errors import InputError
-from kglm.paper.reported import COLUMNS, METRICS, UNITS, converted, reported
+from kglm.paper.reported import COLUMNS, DEGREES, METRICS, UNITS, converted, reported
 
 HEADER = ",".join(COLUMNS)
 GOOD = "KaLM,Table 1,WN18RR,TransE,Bordes,MRR,fraction,0.243,"
@@ -76,7 +76,7 @@ def test_a_misprint_is_kept_in_the_note():
         ([GOOD.replace("0.243", "nan")], "'nan' is no number"),
         ([GOOD.replace("0.243", "inf")], "'inf' is no number"),
         ([GOOD.replace("0.243", "")], "value is empty"),
-        ([GOOD.replace("Bordes", " ")], "citation is empty"),
+        ([GOOD.replace("TransE", " ")], "method is empty"),
         (
             [GOOD, GOOD.replace("0.243", "0.294")],
             "row 3: KaLM / Table 1 / WN18RR / TransE / MRR stands there twice",
@@ -202,6 +202,11 @@ def test_the_anisotropies_stand_in_the_text(text):
     assert re.search(r"from \*\*987\*\* 0\.5 to 0\.2 at the output layer", words)
     frame = reported()
     assert list(frame[frame["table"] == "Figure 8"]["value"]) == ["0.83", "0.21", "0.5", "0.2"]
+
+
+def test_lmkes_shares_of_degrees_stand_in_the_text(lmke):
+    one, few = reported().set_index("metric").loc[sorted(DEGREES), "value"]
+    assert f"{one}% entities are with degree 1, and {few}%" in " ".join(" ".join(lmke).split())
 
 
 def _plain(name: str) -> str:
@@ -359,6 +364,9 @@ def test_every_table_is_counted():
         ("KaLM", "Figure 8"),
         ("KaLM (COLING 2025)", "link prediction"),
         ("KaLM (COLING 2025)", "KGQA"),
+        ("KaLM (repository)", "link prediction"),
+        ("KaLM (repository)", "KGQA"),
+        ("LMKE", "Section 1"),
         ("LMKE (corrected)", "Table 2"),
     }
 
@@ -375,7 +383,9 @@ def test_rows_of_other_documents_are_copied_right():
         table = frame[(frame["paper"] == paper) & (frame["table"] != "KGQA")]
         for _, rows in table.groupby(["method", "dataset"]):
             assert "/".join(rows["value"].str.lstrip("0")) in words
-    questions = frame[frame["table"] == "KGQA"].pivot(index="metric", columns="method", values="value")
+    questions = frame[(frame["table"] == "KGQA") & (frame["paper"] == "KaLM (COLING 2025)")].pivot(
+        index="metric", columns="method", values="value"
+    )
     names = {"head": "head", "tail": "tail", "relation": "relation", "classification": "triple classification"}
     for metric, row in questions.iterrows():
         shown = f"{names[metric.split('/')[1]]} {row['Llama-2-7B']} → {row['KaLM (Llama-2-7B)']}"

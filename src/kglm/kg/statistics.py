@@ -19,7 +19,8 @@ def statistics(graph: Graph) -> dict:
     unseen: entities of a split that no training triple has, triples that touch one, and triples with two such
     ends. linked_in_train: triples whose two entities a training triple links, the same way round by another
     relation, reversed by any relation, or reversed by the same one. description_words: the mean over the entities
-    that have a description (None where none has; LMKE, Table 3). degree_groups: entities by train degree.
+    that have a description (None where none has; LMKE, Table 3). degree_groups: entities by their degree in train,
+    degree_groups_of_all_splits: in train, valid and test together.
     """
     parts = {name: graph.split(name) for name in SPLITS}
     unseen = {name: _unseen(parts[name], graph) for name in SPLITS[1:]}
@@ -36,6 +37,7 @@ def statistics(graph: Graph) -> dict:
         "texts": _texts(graph),
         "description_words": _mean_words(_array(graph.entities["description"])),
         "degree_groups": degree_groups(graph.degrees),
+        "degree_groups_of_all_splits": degree_groups(_degrees(np.concatenate(list(parts.values())), graph)),
     }
 
 
@@ -45,6 +47,10 @@ def degree_groups(degrees: np.ndarray) -> dict[str, int]:
     counts = np.bincount(np.frexp(degrees)[1])
     labels = ["0", "1", *(f"{2 ** (digits - 1)}-{2**digits - 1}" for digits in range(2, len(counts)))]
     return dict(zip(labels, counts.tolist(), strict=False))
+
+
+def _degrees(triples: np.ndarray, graph: Graph) -> np.ndarray:
+    return np.bincount(triples[:, [0, 2]].reshape(-1), minlength=graph.entity_count)
 
 
 def _distinct(numbers: np.ndarray) -> int:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from kglm.files import atomic_file
-from kglm.paper.findings import CHECKS, HITS, Finding, findings
+from kglm.paper.claims import claims
+from kglm.paper.findings import CHECKS, HITS, SHOWN, Finding, findings
 from kglm.paper.layout import Layout, Line, text_lines, to_latex, to_markdown
 from kglm.paper.reported import METRICS, reported
 
 COLUMNS = ["check", "dataset", "row", "against", "finding"]
-CAPTION = "What in the reported numbers cannot be, or does not agree."
+CAPTION = "What in the reported numbers cannot be, or does not agree, and what the papers' texts say of them."
 TEX = r"""\begingroup
 \footnotesize\setlength{{\tabcolsep}}{{4pt}}
 {tabular}\endgroup
@@ -24,12 +25,13 @@ _WIDTHS = (20, 38, 59)
 def audit(file: Path | None = None, /, out: Path | None = None) -> None:
     """Check reported numbers (a CSV file; the package's own unless given) for what cannot be, and print what is found.
 
+    For the package's own file, also what the papers' texts say of their tables (`kglm.paper.claims`) is checked.
     With `out`, the findings also go to <out>.csv, <out>.md and <out>.tex. The columns of the file are those of
     `reported.csv`; rows whose unit is `text` are skipped; the rows of metric `entities` tell how many candidates a
     dataset has at most; a note with "validation split" tells that a row is not on test.
     """
     frame = reported(file)
-    found = findings(frame)
+    found = findings(frame) + ([] if file else claims(frame))
     print(_terminal(found, _told_of(frame, found)))
     if out:
         _write(found, Path(out))
@@ -38,8 +40,10 @@ def audit(file: Path | None = None, /, out: Path | None = None) -> None:
 def _told_of(frame: pd.DataFrame, found: list[Finding]) -> str:
     rows = len(frame[frame["unit"] != "text"].groupby(["paper", "table", "dataset", "method"]))
     other = sorted({metric for metric in frame["metric"] if metric not in METRICS and not HITS.fullmatch(metric)})
+    borne_out = sum(finding.check == SHOWN for finding in found)
+    sentences = f" Sentences that the tables bear out: {borne_out}." if borne_out else ""
     unknown = f" Unknown metrics, of which only the unit was checked: {', '.join(other)}." if other else ""
-    return f"Findings: {len(found)}, rows: {rows}.{unknown}"
+    return f"Findings: {len(found) - borne_out}, rows: {rows}.{sentences}{unknown}"
 
 
 def _terminal(found: list[Finding], summary: str) -> str:

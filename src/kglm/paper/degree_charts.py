@@ -9,6 +9,7 @@ from kglm.errors import InputError
 from kglm.files import read_json
 from kglm.paper.charts import MARKERS, PAGE_WIDTH, facts_of, not_run
 from kglm.paper.inputs import find, statistics_file
+from kglm.paper.reported import DEGREES, reported
 from kglm.paper.results import run_json
 
 _GROUP = "either_degree/"
@@ -23,7 +24,8 @@ def degrees(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
     figure.set_size_inches(PAGE_WIDTH, 2.6)
     entity_axis, triple_axis, result_axis = figure.subplots(1, 3)
     path = find(inputs, statistics_file(spec["dataset"]))
-    entities = read_json(path)["degree_groups"] if path else {}
+    counts = read_json(path) if path else {}
+    entities = counts.get("degree_groups", {})
     result = run_json(inputs, spec["run"], "metrics.json")
     found = _by_degree(result, spec) if result else {}
     names = sorted({*entities, *found}, key=_lowest)
@@ -31,7 +33,7 @@ def degrees(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
     if not result:
         not_run(triple_axis, spec["run"])
         not_run(result_axis, spec["run"])
-        return [*_shares(entities, spec["dataset"]), f"Not run: {spec['label']}."]
+        return [*_shares(counts, spec["dataset"]), f"Not run: {spec['label']}."]
     _count_bars(triple_axis, "(b) relevant test triples", names, [_triples(found.get(name)) for name in names], "C4")
     for column, metric in enumerate(spec["metrics"]):
         _line(result_axis, names, found, metric, metric, column, 0.0)
@@ -41,7 +43,7 @@ def degrees(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
     result_axis.legend(loc="best", handlelength=1.5)
     return [
         *facts_of([result], f"{result['metrics']['test']['both']['queries'] // 2:,} test triples"),
-        *_shares(entities, spec["dataset"]),
+        *_shares(counts, spec["dataset"]),
         f"{_MEANING}. Bars in (c): 95 % intervals.",
     ]
 
@@ -128,10 +130,22 @@ def _degree_axis(axis: Axes, names: list[str]) -> None:
     axis.set_xlabel("lowest degree of the group")
 
 
-def _shares(entities: dict[str, int], dataset: str) -> list[str]:
-    """What LMKE's introduction says of a graph: how many entities have one triple, and how many at most three."""
-    if not (total := sum(entities.values())):
-        return []
-    one = entities.get("1", 0) / total
-    few = sum(entities.get(name, 0) for name in ("0", "1", "2-3")) / total
-    return [f"Of the {total:,} entities of {dataset}, {one:.1%} have degree 1 and {few:.1%} at most 3."]
+def _shares(counts: dict, dataset: str) -> list[str]:
+    """What LMKE's introduction says of a graph, in train and in all splits: how many entities have few triples."""
+    said = []
+    for key, where in (("degree_groups", "train"), ("degree_groups_of_all_splits", "train, valid and test together")):
+        entities = counts.get(key, {})
+        if total := sum(entities.values()):
+            one = entities.get("1", 0) / total
+            few = sum(entities.get(name, 0) for name in ("0", "1", "2-3")) / total
+            said.append(f"{one:.1%} have degree 1 and {few:.1%} at most 3 in {where}")
+            heading = f"Of the {total:,} entities of {dataset}, "
+    return [f"{heading}{'; '.join(said)}{_reported_shares(dataset)}."] if said else []
+
+
+def _reported_shares(dataset: str) -> str:
+    numbers = reported()
+    about = numbers[(numbers["dataset"] == dataset) & numbers["metric"].isin(DEGREES)]
+    value = dict(zip(about["metric"], about["value"], strict=True))
+    one, few = (value.get(f"entities-of-degree-{which}") for which in ("1", "at-most-3"))
+    return f"; the paper has {one}% and {few}%" if one and few else ""

@@ -27,6 +27,8 @@ ALIASES = ["paper", "dataset", "method", "system", "reason"]
 _VALID = re.compile(r"\b(valid(ation)?|dev(elopment)?) (split|set)\b", re.IGNORECASE)
 HITS = re.compile(r"Hits@([1-9]\d*)")
 
+# What became of a sentence about numbers (see `kglm.paper.claims`).
+CONTRADICTED, UNDECIDED, SHOWN = "claim contradicted", "claim not shown", "claim shown"
 # What is checked -> what a finding of the kind says. The first five are of a single row, and prove that it cannot be.
 CHECKS = {
     "range": "a value outside what its unit allows",
@@ -37,6 +39,9 @@ CHECKS = {
     "valid and test": "said to be on the validation split, with the very numbers of test",
     "changed copy": "the same row twice: at least half of the numbers agree, the others do not",
     "other values": "the same system on the same data, with numbers further apart than rounding",
+    CONTRADICTED: "a sentence that the tables of its own paper contradict, whatever their numbers are rounded from",
+    UNDECIDED: "a sentence that the printed numbers do not show; what they are rounded from might",
+    SHOWN: "a sentence that the tables of its own paper bear out",
 }
 
 
@@ -116,8 +121,10 @@ def _rows(frame: pd.DataFrame) -> list[Row]:
         alias = named.get((paper, dataset, method), named.get((paper, "any", method)))
         own = of["citation"].iloc[0] == OWN
         notes = list(dict.fromkeys(filter(None, of["note"])))
-        numbers = {row.metric: _number(row) for row in of.itertuples()}
-        source = "" if alias else paper if own else of["citation"].iloc[0].split()[0]
+        numbers = numbers_of(of)
+        # Without a citation it is nobody else's: only rows of the same paper can be the same system's.
+        cited = of["citation"].iloc[0].split()
+        source = "" if alias else paper if own or not cited else cited[0]
         on_valid = any(map(_VALID.search, notes))
         same = frozenset((metric, number.interval) for metric, number in numbers.items())
         row = Row([], dataset, alias or method, source, own and not alias, on_valid, numbers, [])
@@ -134,8 +141,12 @@ def _systems() -> dict[tuple[str, str, str], str]:
     return {(alias.paper, alias.dataset, alias.method): alias.system for alias in aliases.itertuples()}
 
 
-def _number(row) -> Number:
-    return Number(row.value, row.unit, rounded(row.value, 100 if row.unit == "percent" else 1))
+def numbers_of(rows: pd.DataFrame) -> dict[str, Number]:
+    """Metric -> number of the rows of reported.csv that make up one row of a table."""
+    return {
+        row.metric: Number(row.value, row.unit, rounded(row.value, 100 if row.unit == "percent" else 1))
+        for row in rows.itertuples()
+    }
 
 
 def _entities(frame: pd.DataFrame) -> dict[str, float]:

@@ -11,6 +11,7 @@ COLUMNS = ["paper", "table", "dataset", "method", "citation", "metric", "unit", 
 KEY = ["paper", "table", "dataset", "method", "metric"]
 RANKING = {"MR", "MRR", "Hits@1", "Hits@3", "Hits@10"}
 STATISTICS = {"entities", "relations", "train", "valid", "test", "description-words", "text"}
+DEGREES = {"entities-of-degree-1", "entities-of-degree-at-most-3"}
 COSTS = {"training", "link-prediction"}
 HYPER_PARAMETERS = {
     "epochs",
@@ -32,7 +33,8 @@ HYPER_PARAMETERS = {
     "bf16",
 }
 ACCURACIES = {"accuracy", "accuracy/head", "accuracy/tail", "accuracy/relation", "accuracy/classification"}
-METRICS = RANKING | STATISTICS | COSTS | HYPER_PARAMETERS | ACCURACIES | {"PPL", "MMLU", "anisotropy"}
+METRICS = RANKING | STATISTICS | DEGREES | COSTS | HYPER_PARAMETERS | ACCURACIES
+METRICS |= {"PPL", "MMLU", "anisotropy"}
 # unit -> the closed interval in which its values lie; `text` holds no number.
 UNITS = {
     "rank": (1, math.inf),
@@ -81,7 +83,7 @@ def _number(row, where: str) -> float:
     """The value of one row as a number, after its unit and text columns have been checked."""
     if row.unit not in UNITS:
         raise InputError(f"unknown unit {row.unit!r}", where, f"one of {', '.join(UNITS)}")
-    for column in (*KEY, "citation", "value"):
+    for column in (*KEY, "value"):
         if not getattr(row, column).strip():
             raise InputError(f"{column} is empty", where, "a missing number has no row")
     if row.unit == "text":
