@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kglm.errors import InputError
+from kglm.paper.charts import lines
 from kglm.paper.figures import figure
 from kglm.paper.inputs import figure_inputs
 
@@ -12,6 +13,8 @@ SERIES = [{"label": "base", "run": "ten"}, {"label": "KaLM $x_", "run": "twenty"
 KGQA = {"paper": "KaLM (COLING 2025)", "table": "KGQA", "dataset": "WN18RR", "method": "Llama-2-7B"}
 LAST = {
     "label": "reported",
+    "series": "KaLM",
+    "at": -1,
     "paper": "KaLM",
     "table": "Figure 8",
     "dataset": "Wikitext-103 test",
@@ -31,7 +34,7 @@ SPECS = {
         ],
     },
     "layers": {"kind": "lines", "over": "layers", "series": SERIES, "reported": [LAST]},
-    "epochs": {"kind": "lines", "over": "epochs", "series": SERIES},
+    "epochs": {"kind": "lines", "over": "epochs", "series": SERIES, "reported": [LAST | {"at": 0}]},
     "degrees": {
         "kind": "degrees",
         "dataset": "WN18RR",
@@ -102,6 +105,19 @@ def test_the_same_bytes_twice(both, name):
     for ending in (".pdf", ".png"):
         assert first.with_suffix(ending).read_bytes() == second.with_suffix(ending).read_bytes()
     assert b"CreationDate" not in first.with_suffix(".pdf").read_bytes()
+
+
+def test_reported_numbers_stand_at_their_layer_or_epoch(both):
+    """The last of three layers (0, 1, 2) and the one before; the first epoch and the last."""
+    for name, places in (("layers", {-1: 2, -2: 1, 0: 0}), ("epochs", {0: 0, -1: 1})):
+        reported = [LAST | {"at": at} for at in places]
+        spec = {"name": name, "caption": ""} | SPECS[name] | {"reported": reported}
+        figure_of = Figure()
+        lines(spec, both.paths(figure_inputs(spec)), figure_of)
+        (axis,) = figure_of.axes
+        drawn = [tuple(points.get_offsets()[0]) for points in axis.collections]
+        assert drawn == [(place, 0.83) for place in places.values()]
+        assert axis.get_legend_handles_labels()[1].count("reported") == 1
 
 
 def test_another_value_is_another_picture(both):

@@ -191,24 +191,20 @@ def _questions(panel: dict, spec: dict, results: dict) -> list[str]:
 
 
 def lines(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
-    """Anisotropy over layers or epochs, one line a run; dashed: the paper's number of the last layer."""
+    """Anisotropy over layers or epochs, one line a run; hollow: the paper's numbers, each at its layer or epoch."""
     figure.set_size_inches(0.75 * PAGE_WIDTH, 3.2)
     axis = figure.subplots()
-    results = {}
+    results, last = {}, 0
     for column, series in enumerate(spec["series"]):
         result = run_json(inputs, series["run"], "anisotropy.json")
         points = _points(result, spec["over"]) if result else []
         if points:
             results[series["label"]] = result
-            axis.plot(
-                *zip(*points, strict=True),
-                marker="os^Dv"[column % 5],
-                color=f"C{column}",
-                label=series["label"],
-            )
-    for column, row in enumerate(spec.get("reported", [])):
-        value = _reported(row)["anisotropy"]
-        axis.axhline(value, color=f"C{column}", linestyle=("--", ":")[column % 2], linewidth=1, label=row["label"])
+            last = max(last, points[-1][0])
+            style = {"marker": MARKERS[column % len(MARKERS)], "color": f"C{column}"}
+            axis.plot(*zip(*points, strict=True), label=series["label"], **style)
+    if results:
+        _reported_points(axis, spec, last)
     axis.set_xlabel({"layers": "layer", "epochs": "training epoch"}[spec["over"]])
     axis.set_ylabel("anisotropy (mean cosine similarity)")
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -220,6 +216,19 @@ def lines(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
     sentences = " or ".join(sorted({f"{result['sentences']:,}" for result in results.values()}))
     facts = facts_of(results.values(), f"{sentences} sentences", {result["corpus"] for result in results.values()})
     return facts + ([f"Not run: {', '.join(missing)}."] if missing else [])
+
+
+def _reported_points(axis: Axes, spec: dict, last: int) -> None:
+    """The paper's numbers at the layer or epoch `at`; below 0 it counts from our last one (-1)."""
+    labels = [series["label"] for series in spec["series"]]
+    named = set()
+    for row in spec.get("reported", []):
+        place = row["at"] if row["at"] >= 0 else max(0, last + 1 + row["at"])
+        color = f"C{labels.index(row['series'])}" if row.get("series") in labels else "black"
+        label = None if row["label"] in named else row["label"]
+        named.add(row["label"])
+        value = _reported(row)["anisotropy"]
+        axis.scatter(place, value, marker="D", s=26, zorder=4, facecolor="white", edgecolor=color, label=label)
 
 
 def _points(result: dict, over: str) -> list[tuple[int, float]]:
