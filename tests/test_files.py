@@ -29,20 +29,7 @@ def test_a_directory_is_whole_or_absent(tmp_path):
     with pytest.raises(RuntimeError), files.atomic_directory(path) as temporary:
         (temporary / "b").write_text("2")
         raise RuntimeError
-    assert [file.name for file in path.iterdir()] == ["a"] and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("atomic", [files.atomic_file, files.atomic_directory])
-def test_what_a_killed_writer_left_goes_with_the_next_and_nothing_else_does(tmp_path, atomic):
-    entered = atomic(tmp_path / "run")
-    left = entered.__enter__()  # and never left: the process was killed
-    others = {tmp_path / name for name in (".run.json.abcdefgh", ".run.short", "run.abcdefgh", ".rerun.abcdefgh")}
-    for other in others:
-        other.touch()
-    with atomic(tmp_path / "run") as temporary:
-        assert not left.exists()
-        assert temporary.exists()
-    assert set(tmp_path.iterdir()) == others | {tmp_path / "run"}
+    assert {file.name for file in path.iterdir()} == {"a", files.MARK} and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

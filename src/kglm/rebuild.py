@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kglm import config as configuration
-from kglm.files import atomic_file, read_json
+from kglm.files import atomic_file, read_json, refuse_place
 from kglm.paper.figures import figure
 from kglm.paper.inputs import run_spec_file
 from kglm.paper.tables import table
@@ -24,6 +24,7 @@ def rebuild(
     A run that was made here, in <results>/<scale>/, comes before the published one of its name; a run with other
     settings than the configuration has now is neither. Tables name the published rows.
     """
+    refuse_place(out)
     config = configuration.read(*configfile)
     verify(published, Path(config["results"]) / config["scale"] / "data")
     sources = Sources(config, Path(published))

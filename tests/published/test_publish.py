@@ -11,6 +11,7 @@ import pytest
 from kglm.artefacts import RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
 from kglm.published import verify as verification
+from kglm.published.publish import publish
 from kglm.published.sums import write_sums
 from kglm.published.verify import problems, verify
 
@@ -180,3 +181,32 @@ def test_a_run_that_was_not_finished_is_told(made):
 def test_an_empty_folder_is_told(tmp_path):
     with pytest.raises(InputError, match="holds no published run"):
         verify(tmp_path / "none")
+
+
+@pytest.mark.parametrize("out", ["runs", ".", "link"])
+def test_publishing_over_what_was_not_published_is_refused(out, made, monkeypatch):
+    """The folder of the run itself, a foreign folder of the run's name, a link to it."""
+    weights = made.root / f"runs/{RUN}/weights/weights.safetensors"
+    weights.write_text("hours of training")
+    os.utime(weights.parent, (0, 0))
+    target = {"runs": made.root / "runs", ".": made.published, "link": made.published}[out]
+    if out == ".":
+        (target / RUN).mkdir(parents=True)
+        (target / RUN / "thesis.tex").write_text("precious")
+        monkeypatch.chdir(target / RUN)
+    if out == "link":
+        target.mkdir()
+        (target / RUN).symlink_to(weights.parent)
+    before = {path: path.read_bytes() for path in made.root.parent.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"which no stage wrote|is the working folder|is a link"):
+        publish([made.root / "runs" / RUN], target)
+    assert {path: path.read_bytes() for path in made.root.parent.rglob("*") if path.is_file()} == before
+
+
+def test_a_published_run_is_replaced_but_not_what_was_put_into_it(made):
+    made.publish(RUN)
+    made.publish(RUN)
+    (made.published / RUN / "notes.md").write_text("mine")
+    with pytest.raises(InputError, match=r"holds notes\.md, which no stage wrote"):
+        made.publish(RUN)
+    assert (made.published / RUN / "notes.md").read_text() == "mine"

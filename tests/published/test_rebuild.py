@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from kglm.errors import InputError
 from kglm.published.sums import write_sums
 from kglm.rebuild import rebuild
 
@@ -75,3 +77,10 @@ def test_an_option_that_came_later_is_no_other_setting(made, rebuilt, tmp_path):
     write_sums(path.parent)
     rebuilt()
     assert not pd.isna(row(tmp_path, "TransE")["reproduced"])
+
+
+def test_the_working_folder_is_no_place_to_rebuild_into(made, monkeypatch, tmp_path):
+    made.publish()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is the working folder"):
+        rebuild(made.configs, made.published, Path("."))

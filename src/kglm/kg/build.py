@@ -6,6 +6,7 @@ behind). Drawn negatives stand behind all triples of the files: those of valid, 
 triple of the split and in the order of these.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from kglm.artefacts import TRIPLES, TRIPLES_WITH_INVERSE, write_parquet
 from kglm.errors import InputError
-from kglm.files import atomic_directory, write_json
+from kglm.files import MARK, atomic_directory, check_folder, claim_files, write_json
 from kglm.kg.configuration import check
 from kglm.kg.graph import SPLITS, Graph
 from kglm.kg.negatives import corrupted, true_keys
@@ -38,26 +39,31 @@ class _File:
     label: int = 1
 
 
+GRAPH_FILES = ["entities.parquet", "relations.parquet", "triples.parquet", "statistics.json", "problems.json"]
+
+
 def graph(spec: dict, raw: Path, out: Path) -> None:
     """Write {entities,relations,triples}.parquet, statistics.json and problems.json into the folder `out`.
 
     `spec` is a dataset entry, `raw` the folder that `fetch` wrote. InputError where a file, a text or an
     expected count is wrong; then nothing is written.
     """
+    out = Path(out)
+    check_folder(out)
     check(spec, "dataset")
     check_fetched(raw)
-    out = Path(out)
     files = _read_files(spec["splits"], Path(raw))
     built, problems = _build(spec, Path(raw), files)
     found = statistics(built)
     compare(spec.get("expect", {}), found, f"dataset {spec.get('name', '')}".strip())
+    claim_files(out, GRAPH_FILES)
     with atomic_directory(out / ".new") as folder:
         built.write(folder)
         write_json(found, folder / "statistics.json")
         write_json(problems, folder / "problems.json")
-    for file in sorted((out / ".new").iterdir()):
+    for file in sorted(file for file in (out / ".new").iterdir() if file.name != MARK):
         file.replace(out / file.name)
-    (out / ".new").rmdir()
+    shutil.rmtree(out / ".new")
 
 
 def augment(graph: Path, out: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kglm.artefacts import QUESTIONS, write_parquet
 from kglm.errors import InputError
-from kglm.files import atomic_file
+from kglm.files import atomic_file, check_folder, claim_files
 from kglm.kg.configuration import check
 from kglm.kg.parsers import read_lines
 from kglm.kg.sources import check_fetched, refuse_unsafe
@@ -30,8 +30,11 @@ def corpus(spec: dict, raw: Path, out: Path) -> None:
     check(spec, "corpus")
     check_fetched(raw)
     raw, out = Path(raw), Path(out)
+    check_folder(out)
     if spec["format"] == "mmlu":
-        write_parquet(_questions(raw, spec["files"]), out / "questions.parquet", QUESTIONS)
+        questions = _questions(raw, spec["files"])
+        claim_files(out, ["questions.parquet"])
+        write_parquet(questions, out / "questions.parquet", QUESTIONS)
         return
     test = _passages(spec, raw, spec.get("test", list(spec["files"])))
     train = _passages(spec, raw, spec.get("train", []))
@@ -42,6 +45,7 @@ def corpus(spec: dict, raw: Path, out: Path) -> None:
     train = [text for text in train if text not in held_out]
     if not test:
         raise InputError("no passage is left", f"corpus {spec.get('name', '')}", "lower `minimum_words`")
+    claim_files(out, ["train.txt", "test.txt"])
     if train:
         _write_lines(train, out / "train.txt")
     _write_lines(test, out / "test.txt")

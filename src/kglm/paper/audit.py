@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kglm.files import atomic_file
+from kglm.files import atomic_file, with_ending
 from kglm.paper.claims import claims
 from kglm.paper.findings import CHECKS, HITS, SHOWN, Finding, findings
 from kglm.paper.layout import Layout, Line, text_lines, to_latex, to_markdown
@@ -92,5 +92,5 @@ def _write(found: list[Finding], out: Path) -> None:
         "tex": TEX.format(tabular=to_latex(layout, CAPTION, "tab:audit")) if found else "Nothing was found.\n",
     }
     for ending, text in contents.items():
-        with atomic_file(out.with_name(f"{out.name}.{ending}")) as temporary:
+        with atomic_file(with_ending(out, ending)) as temporary:
             temporary.write_text(text, "utf-8", newline="\n")

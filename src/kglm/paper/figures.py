@@ -6,7 +6,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from kglm.errors import InputError
-from kglm.files import atomic_file
+from kglm.files import atomic_file, with_ending
 from kglm.paper import charts, degree_charts, run_charts
 from kglm.paper.text import latex
 
@@ -47,12 +47,12 @@ def figure(spec: dict, inputs: list[Path], out: Path) -> None:
         # Without these entries the files hold no date; the size of the page is that of the figure.
         metadata = {"pdf": {"CreationDate": None, "Title": caption}, "png": {"Description": caption}}
         for ending, about in metadata.items():
-            with atomic_file(out.with_name(f"{out.name}.{ending}")) as temporary:
+            with atomic_file(with_ending(out, ending)) as temporary:
                 drawn.savefig(temporary, format=ending, metadata=about)
     width = min(1.0, round(drawn.get_figwidth() / charts.PAGE_WIDTH, 2))
     path = f"{out.parent.name}/{out.name}.pdf"
     tex = FLOAT.format(width=width, path=path, caption=latex(caption), name=spec["name"])
-    with atomic_file(out.with_name(f"{out.name}.tex")) as temporary:
+    with atomic_file(with_ending(out, "tex")) as temporary:
         temporary.write_text(tex, "utf-8", newline="\n")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from kglm.errors import InputError
-from kglm.files import atomic_file
+from kglm.files import atomic_file, with_ending
 from kglm.paper.cells import PUBLISHED, by_dataset, classification, hyper_parameters, link_prediction, statistics
 from kglm.paper.cost import cost, cost_lines
 from kglm.paper.layout import Layout, fits_a_page, method_lines, parameter_lines, text_lines, to_latex, to_markdown
@@ -54,10 +54,9 @@ def table(spec: dict, inputs: list[Path], out: Path) -> None:
     text = "\n".join(
         [f"**{markdown(caption)}**", "", to_markdown(layout), *(f"* {markdown(note)}" for note in notes), ""]
     )
-    out = Path(out)
-    _write(out.with_name(f"{out.name}.tex"), tex)
-    _write(out.with_name(f"{out.name}.md"), text)
-    _write(out.with_name(f"{out.name}.csv"), frame.to_csv(index=False, lineterminator="\n"))
+    _write(with_ending(out, "tex"), tex)
+    _write(with_ending(out, "md"), text)
+    _write(with_ending(out, "csv"), frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _content(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, Layout, list[str]]:

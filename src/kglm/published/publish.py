@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from kglm.artefacts import RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
 from kglm.files import atomic_directory, read_json, read_json_lines, sha256, write_json
-from kglm.published.sums import write_sums
+from kglm.published.sums import SUMS, write_sums
 from kglm.published.verify import CURVE, GRAPH, LOG, RECORD, STATISTICS, problems
 from kglm.ranking.stages import evaluation_options
 
@@ -34,7 +34,7 @@ def publish(runs: list[Path], out: Path = Path("results/published")) -> None:
     for run in map(Path, runs):
         root = run.resolve().parents[1]
         _refuse_stale(root, run)
-        with atomic_directory(Path(out) / run.name) as folder:
+        with atomic_directory(Path(out) / run.name, mark=SUMS) as folder:
             _copy(run, folder)
             record = _record(root, run.name)
             write_json(record, folder / RECORD)

@@ -14,7 +14,17 @@ from safetensors.numpy import save_file
 
 from kglm.artefacts import ANSWERS, RANKS, SCORES, read_parquet, write_parquet
 from kglm.errors import InputError
-from kglm.files import atomic_directory, atomic_file, run_identity, sha256, write_json
+from kglm.files import (
+    atomic_directory,
+    atomic_file,
+    check_folder,
+    check_replaceable,
+    claim_directory,
+    claim_files,
+    run_identity,
+    sha256,
+    write_json,
+)
 from kglm.kg.graph import Graph
 from kglm.methods._interface import REQUEUE, CandidateScorer, LinkPredictor, Method, build_method
 from kglm.ranking.matching import write_interaction
@@ -35,8 +45,14 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
     """
     from accelerate.utils import set_seed
 
-    started, energy = time.monotonic(), joules()
+    started, energy, out = time.monotonic(), joules(), Path(out)
     options = Training.of(spec["training"])
+    check_folder(out)
+    for folder in ("weights", "epochs"):
+        check_replaceable(out / folder)
+    claim_files(out, ["log.jsonl", "run.json"])
+    if options.epochs:
+        claim_directory(checkpoints)
     set_seed(spec["seed"])
     loaded = Graph.read(graph)
     method = build_method(spec["method"], spec["parameters"], loaded, model)
@@ -122,6 +138,7 @@ def embed(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path,
     Writes {entities,queries,interaction}.safetensors under `out`. With `shard` k/n only the k-th of n parts of the
     entities and of the queries: the stage `join` puts the parts together.
     """
+    check_replaceable(out)
     method, loaded = _loaded(spec, graph, model, weights)
     if not isinstance(method, LinkPredictor):
         raise InputError("has no embeddings of entities", f"method {spec['method']}", "run the stage score")
