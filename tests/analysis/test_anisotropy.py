@@ -6,16 +6,25 @@ from kglm.analysis.anisotropy import anisotropy
 from kglm.analysis.geometry import alignment, sentence_anisotropy
 from kglm.errors import InputError
 from kglm.files import read_json
-from kglm.lm.language_model import load_causal, load_tokenizer
+from kglm.lm.language_model import encode_texts, load_causal, load_tokenizer, text_tokens
+from kglm.methods._interface import build_method
 
 from .conftest import IDENTITY, SPEC
 
+KALM = {"gradient_checkpointing": False, "lora_dropout": 0.0}
 
-def by_hand(model, tokenizer, sentences: list[str], length: int) -> np.ndarray:
+
+def by_hand(model, tokenizer, sentences: list[str], length: int, bracket: bool = True) -> np.ndarray:
     """Each sentence alone, its last token's state in every layer: (layers + 1, n, d)."""
     states = []
     for sentence in sentences:
-        ids = torch.tensor([tokenizer(sentence)["input_ids"][:length]])
+        if bracket:
+            ids = [*tokenizer.encode("{", add_special_tokens=False)]
+            ids += tokenizer.encode(sentence, add_special_tokens=False)[:length]
+            ids += tokenizer.encode("}", add_special_tokens=False)
+        else:
+            ids = tokenizer(sentence)["input_ids"][:length]
+        ids = torch.tensor([ids])
         with torch.no_grad():
             hidden = model(ids, output_hidden_states=True).hidden_states
         states.append(torch.stack([torch.nn.functional.normalize(layer[0, -1], dim=0) for layer in hidden]))
@@ -82,12 +91,15 @@ def test_a_run_that_kept_no_epoch(model_folder, weights_folder, corpus_folder, t
     assert read_json(out)["epochs"] == []
 
 
-def test_last_layer_alone_fewer_sentences_and_markers(model_folder, weights_folder, corpus_folder, sentences, tmp_path):
-    spec = SPEC | {"options": {"layers": False, "sentences": 3, "markers": ["{", "}"]}}
-    anisotropy(spec, model_folder, weights_folder, corpus_folder, tmp_path / "a.json")
+@pytest.mark.parametrize("length", [128, 4])
+def test_last_layer_alone_fewer_sentences_at_their_last_token(
+    length, model_folder, weights_folder, corpus_folder, sentences, tmp_path
+):
+    options = {"layers": False, "sentences": 3, "pooling": "last_token", "maximum_length": length}
+    anisotropy(SPEC | {"options": options}, model_folder, weights_folder, corpus_folder, tmp_path / "a.json")
     result = read_json(tmp_path / "a.json")
-    marked = [f"{{{sentence}}}" for sentence in (sentences[0], sentences[2], sentences[4])]
-    states = by_hand(load_causal(model_folder), load_tokenizer(model_folder), marked, 128)
+    chosen = [sentences[0], sentences[2], sentences[4]]
+    states = by_hand(load_causal(model_folder), load_tokenizer(model_folder), chosen, length, bracket=False)
     assert (result["sentences"], result["layers"]) == (3, [])
     assert result["value"] == pytest.approx(sentence_anisotropy(states[-1]), abs=1e-5)
 
@@ -121,6 +133,25 @@ def test_on_the_graph(
     assert result["entities"]["count"] == 10
     assert result["entities"]["anisotropy"] == pytest.approx(sentence_anisotropy(entities))
     assert result["entities"]["theorem2"]["holds"]
+
+
+@pytest.mark.parametrize("length", [3, 20, 200])
+def test_a_text_is_pooled_as_kalms_encoder_pools_an_entity(length, ring_graph, model_folder):
+    """However it is cut: the closing bracket stays the last token, and nothing else stands before the opening one."""
+    method = build_method("kalm", {"maximum_description_length": length, **KALM}, ring_graph, model_folder)
+    entities = np.arange(ring_graph.entity_count)
+    texts = ring_graph.entity_texts("name_and_description")
+    assert max(map(len, texts)) > 20
+    encoded = encode_texts(load_causal(model_folder), load_tokenizer(model_folder), texts, length, 4)
+    np.testing.assert_allclose(encoded, method.encode_entities(entities, 4), atol=1e-5)
+    tokens = text_tokens(load_tokenizer(model_folder), texts, length, "bracket")
+    assert tokens == [method.texts.answer(entity) for entity in entities]
+
+
+def test_an_unknown_pooling_is_refused(model_folder, weights_folder, corpus_folder, tmp_path):
+    spec = SPEC | {"options": {"pooling": "mean"}}
+    with pytest.raises(InputError, match="pooling is 'mean'; choose bracket or last_token"):
+        anisotropy(spec, model_folder, weights_folder, corpus_folder, tmp_path / "a.json")
 
 
 def test_one_sentence_has_no_pair(model_folder, weights_folder, tmp_path):

@@ -21,7 +21,9 @@ DEFAULTS = {
     "sentences": 1000,  # at most so many of the corpus' test passages, evenly spaced
     "entities": 5000,  # at most so many entities and pairs of the graph, evenly spaced
     "split": "test",  # whose pairs (h, r), t alignment is taken over
-    "markers": ["", ""],  # what stands before and after a sentence
+    # Where a sentence is pooled: "bracket" at the closing one of {sentence}, as KaLM's encoder reads a text, or
+    # "last_token" at whatever token the sentence, or its cut, ends with.
+    "pooling": "bracket",
     "maximum_length": 128,  # tokens of a sentence
     "batch_size": 32,
     "layers": True,  # all layers, or the last alone
@@ -47,8 +49,7 @@ def anisotropy(
     """
     options = choose_options(spec, DEFAULTS)
     passages = read_passages(corpus)
-    before, after = options["markers"]
-    sentences = [before + passages[row] + after for row in evenly_spaced(len(passages), options["sentences"])]
+    sentences = [passages[row] for row in evenly_spaced(len(passages), options["sentences"])]
     if len(sentences) < 2:
         raise InputError("fewer than two sentences", corpus, "anisotropy needs pairs: take a larger corpus")
     temperature, source = _temperature(weights, options["temperature"])
@@ -83,6 +84,7 @@ def _encode(
         texts,
         options["maximum_length"],
         options["batch_size"],
+        options["pooling"],
         layers=layers,
     )
     return np.asarray(encoded if layers else encoded[None])

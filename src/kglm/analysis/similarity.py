@@ -17,7 +17,9 @@ DEFAULTS = {
     "minimum_words": 10,  # shorter passages are no sentences (headings)
     "entities": [],  # Figures 6 and 7: ids, names or {name, description}; related ones stand side by side
     "seed": 0,  # of the choice of triples: one for all runs, so that their matrices show the same triples
-    "markers": ["", ""],  # what stands before and after a sentence
+    # Where a sentence is pooled: "bracket" at the closing one of {sentence}, as KaLM's encoder reads a text, or
+    # "last_token" at whatever token the sentence, or its cut, ends with.
+    "pooling": "bracket",
     "maximum_length": 128,
     "batch_size": 32,
     "dtype": "float32",
@@ -90,12 +92,12 @@ def _sentence_matrix(model: Path, weights: Path, corpus: Path, options: dict) ->
     passages = read_passages(corpus)
     long = [passage for passage in passages if len(passage.split()) >= options["minimum_words"]]
     sentences = (long or passages)[: options["sentences"]]
-    before, after = options["markers"]
     encoded = encode_texts(
         *load_pair(model, weights, options["dtype"]),
-        [before + sentence + after for sentence in sentences],
+        sentences,
         options["maximum_length"],
         options["batch_size"],
+        options["pooling"],
     )
     embeddings = np.asarray(encoded)
     return sentences, embeddings @ embeddings.T

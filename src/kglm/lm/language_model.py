@@ -106,6 +106,23 @@ def batches_by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> It
         yield order[start : start + batch_size]
 
 
+def text_tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], maximum_length: int, pooling: str
+) -> list[list[int]]:
+    """The tokens of texts, the last of which is pooled; a text is cut first, so that it never loses that one.
+
+    pooling: "bracket" for `{text}` without special tokens, as KaLM's encoder reads a text (Section 3.2), or
+    "last_token" for the text as the tokenizer gives it, whatever token comes last.
+    """
+    if pooling == "last_token":
+        return [ids[:maximum_length] for ids in tokenizer(list(texts))["input_ids"]]
+    if pooling != "bracket":
+        raise InputError(f"pooling is {pooling!r}", "analysis", "choose bracket or last_token")
+    before, after = tokenizer(["{", "}"], add_special_tokens=False)["input_ids"]
+    inside = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return [before + ids[:maximum_length] + after for ids in inside]
+
+
 @torch.inference_mode()
 def encode_texts(
     model: PreTrainedModel,
@@ -113,10 +130,14 @@ def encode_texts(
     texts: Sequence[str],
     maximum_length: int,
     batch_size: int,
+    pooling: str = "bracket",
     layers: bool = False,
 ) -> np.ndarray:
-    """Texts as L2-normalised last-token vectors, float32 (n, d); with `layers` (layers + 1, n, d), embeddings first."""
-    sequences = [ids[:maximum_length] for ids in tokenizer(list(texts))["input_ids"]]
+    """Texts as L2-normalised vectors, float32 (n, d); with `layers` (layers + 1, n, d), embeddings first.
+
+    maximum_length: tokens of a text, brackets not counted; pooling: as of `text_tokens`.
+    """
+    sequences = text_tokens(tokenizer, texts, maximum_length, pooling)
     if empty := [row for row, ids in enumerate(sequences) if not ids]:
         raise InputError(f"text {empty[0]} has no token", remedy="leave empty texts out")
     rows = [None] * len(sequences)
