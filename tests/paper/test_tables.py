@@ -1,8 +1,10 @@
 """Tables of results: cells, notes, and the three files."""
 
 import os
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from kglm.errors import InputError
@@ -11,6 +13,7 @@ from kglm.files import atomic_file
 from .conftest import make
 
 GOLDEN = Path(__file__).with_name("golden_table.tex")
+GOLDEN_PAPER = Path(__file__).with_name("golden_paper_table.tex")
 
 
 EPOCHS = {
@@ -50,6 +53,38 @@ def test_golden(epochs):
         with atomic_file(GOLDEN) as temporary:
             temporary.write_text(tex, "utf-8")
     assert tex == GOLDEN.read_text("utf-8")
+
+
+def test_golden_paper_form(results):
+    """The datasets that the paper has side by side, the others below; regenerate as above."""
+    for run, mrr in (("ten", 0.5), ("twenty", 0.6)):
+        results.run(run, mrr=mrr)
+    results.run("own", mrr=0.9, model="small", dataset="umls")
+    blocks = [{"dataset": "WN18RR", "runs": {"KaLM (Ours)": "ten", "ours alone": "twenty"}}]
+    blocks += [{"dataset": "FB15k-237"}, {"dataset": "umls", "title": "UMLS", "runs": {"KaLM (Ours)": "own"}}]
+    rows = [{"label": "SimKGC", "section": "others"}, {"label": "KaLM (Ours)"}, {"label": "ours alone"}]
+    about = {"layout": "paper", "table": "Table 1", "metrics": ["MR", "Hits@1"], "headers": {"Hits@1": "H@1"}}
+    tex, cells, text = make(EPOCHS | about | {"rows": rows, "blocks": blocks}, results)
+    if os.environ.get("KGLM_REGENERATE"):
+        with atomic_file(GOLDEN_PAPER) as temporary:
+            temporary.write_text(tex, "utf-8")
+    assert tex == GOLDEN_PAPER.read_text("utf-8")
+    assert "| Method |  | WN18RR MR | WN18RR H@1 | FB15k-237 MR | FB15k-237 H@1 |" in text
+    assert "| SimKGC | paper | – | **0.587** | – | **0.246** |" in text
+    assert {"low", "high", "difference"} < set(cells.columns) and cells["low"].notna().any()
+
+
+@pytest.mark.parametrize("layout", ["paper", "long"])
+def test_both_forms_hold_the_same_numbers(epochs, results, layout):
+    """What is printed of reported and reproduced numbers, whatever stands where."""
+    _, cells, text = make(EPOCHS | {"layout": layout}, results)
+    printed = re.findall(r"(?<![-\d.,@])\d+\.\d+(?![\d,\\])", text)
+    for column, decimals in (("reproduced", {"MR": 1, "MRR": 3, "PPL": 2}), ("reported", {"MRR": 3})):
+        for cell in cells.dropna(subset=[column]).to_dict("records"):
+            if cell["metric"] in decimals:
+                assert f"{cell[column]:.{decimals[cell['metric']]}f}" in printed
+    _, others, _ = make(EPOCHS, results)
+    pd.testing.assert_frame_equal(cells, others)
 
 
 def test_csv_has_one_row_a_cell(epochs):

@@ -30,7 +30,7 @@ PUBLISHED = [
     "unit",
     "audit",
 ]
-COLUMNS = [*PUBLISHED, "block", "section", "paper", "model", "paper_model", "version", "protocol", "withdrawn"]
+COLUMNS = [*PUBLISHED, "key", "block", "section", "paper", "model", "paper_model", "version", "protocol", "withdrawn"]
 OWN_UNITS = {"PPL": "perplexity", "MR": "rank"}
 _STATISTIC_UNITS = {"description-words": "words", "text": "text"}
 # How ranks were made, where it was not by filtering alone.
@@ -140,6 +140,7 @@ def _cell(spec, block, row, about: pd.DataFrame, runs, metric: str, units: dict,
             raise InputError(f"ran on {value['dataset']}, not on {block['dataset']}", value["run"], "correct the block")
     cell = dict.fromkeys(COLUMNS) | {
         "row": _shown(block, row),
+        "key": row["label"],
         "dataset": block["dataset"],
         "metric": metric,
         "block": _title(block),
@@ -195,7 +196,7 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
             paper = models(others["paper_model"])
             notes.append(f"{block}: run with {models(others['model'])}, the paper with {paper}: no difference.")
     notes += _about_published(spec, frame)
-    notes += _about_intervals(frame.dropna(subset=["low"]))
+    notes += _about_intervals(frame.dropna(subset=["low"]), in_paper_form(spec))
     for protocol, meaning in _PROTOCOLS.items():
         if rows := list(dict.fromkeys(frame.loc[frame["protocol"] == protocol, "row"])):
             notes.append(f"{', '.join(rows)}: {meaning}.")
@@ -204,16 +205,24 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _about_intervals(frame: pd.DataFrame) -> list[str]:
-    """Of cells with an interval: of what kind it is."""
+def in_paper_form(spec: dict) -> bool:
+    """Whether a table has the paper's own grid; the long form, with intervals and differences, unless told so."""
+    return spec.get("layout", "long") == "paper"
+
+
+def _about_intervals(frame: pd.DataFrame, elsewhere: bool) -> list[str]:
+    """Of cells with an interval: of what kind it is, or where it is found."""
     several = frame[frame["seeds"].str.contains(" ")]
     if not len(frame):
         return []
+    rows = ", ".join(dict.fromkeys(several["row"])) if len(several) < len(frame) else ""
+    if elsewhere:
+        means = [f"Means over seeds{': ' * bool(rows)}{rows}."] if len(several) else []
+        return [*means, "95 % intervals and differences: in the table's .csv file and in report.html."]
     if not len(several):
         return ["Intervals: 95 %, bootstrap over triples."]
-    if len(several) == len(frame):
+    if not rows:
         return ["Means over seeds; intervals: 95 %, Student's."]
-    rows = ", ".join(dict.fromkeys(several["row"]))
     return [f"Intervals: 95 %, bootstrap over triples; means over seeds with Student's: {rows}."]
 
 
@@ -240,6 +249,7 @@ def statistics(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]
             unit = _STATISTIC_UNITS.get(metric, "count")
             cell = dict.fromkeys(COLUMNS) | {
                 "row": row.get("label", dataset),
+                "key": row.get("label", dataset),
                 "dataset": dataset,
                 "metric": metric,
             }

@@ -1,8 +1,8 @@
 """A table on paper: lines of cells, which become LaTeX (booktabs) or Markdown."""
 
 import textwrap
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
 import pandas as pd
@@ -28,6 +28,8 @@ _NAME, _NAME_WIDTH = 24, "11.5em"
 # More lines than this do not fit a page.
 _PAGE = 55
 _LINES = ("reported", "reproduced", "interval", "difference")
+# More columns of numbers than these do not stand side by side on a page.
+_GRID_COLUMNS = 10
 
 
 class Line(NamedTuple):
@@ -42,11 +44,12 @@ class Line(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Column titles, the LaTeX column types, and the lines."""
+    """Column titles, the LaTeX column types, the lines, and, where there are any, the title above each column."""
 
     header: list[str]
     columns: str
     lines: list[Line]
+    groups: Sequence[str] = ()
 
 
 def number(value: float | str | None, unit: str, signed: bool = False) -> str:
@@ -80,6 +83,56 @@ def method_lines(cells: pd.DataFrame, metrics: list[str]) -> Layout:
     titles = [_TITLES.get(metric, metric) if counted else _arrow(metric, units[metric]) for metric in metrics]
     header = ["Dataset" if counted else "Method", "", *titles]
     return Layout(header, "ll" + "r" * len(metrics), lines)
+
+
+def paper_grids(cells: pd.DataFrame, metrics: list[str], names: dict[str, str], order: list[str]) -> list[Layout]:
+    """The paper's own grid: its blocks side by side, a line of its numbers and, where there are any, a line of ours.
+
+    `names` are the paper's words for metrics, `order` is that of the rows' keys. Blocks that the paper has not, and
+    those beyond a page's width, are grids of their own.
+    """
+    theirs = cells.groupby("block", sort=False)["reported"].apply(lambda values: values.notna().any())
+    side_by_side, width = list(theirs.index[theirs]), max(1, _GRID_COLUMNS // len(metrics))
+    together = [side_by_side[start : start + width] for start in range(0, len(side_by_side), width)]
+    own = [[block] for block in theirs.index[~theirs]]
+    return [_grid(cells[cells["block"].isin(blocks)], blocks, metrics, names, order) for blocks in together + own]
+
+
+def _grid(cells: pd.DataFrame, blocks: list[str], metrics: list[str], names: dict, order: list[str]) -> Layout:
+    counted = set(cells["unit"]) <= _STATISTICS
+    marks = {block: {} if counted else best_marks(of) for block, of in cells.groupby("block", sort=False)}
+    known = {(cell["key"], cell["block"], cell["metric"]): cell for cell in cells.to_dict("records")}
+    lines, section = [], ""
+    for key in sorted(set(cells["key"]), key=order.index):
+        row = [known.get((key, block, metric)) for block in blocks for metric in metrics]
+        first = next(filter(None, row))
+        if first["section"] != section:
+            section = first["section"]
+            lines += [Line([section], [""], "section")] if section else []
+        lines += _grid_lines(row, first["row"], marks)
+    titles = [names.get(metric, _TITLES.get(metric, metric)) for metric in metrics]
+    header = ["Dataset" if counted else "Method", "", *titles * len(blocks)]
+    groups = ["", "", *(block for block in blocks for _ in metrics)] if any(blocks) else []
+    return Layout(header, "ll" + "r" * len(metrics) * len(blocks), lines, groups)
+
+
+def _grid_lines(row: list[dict | None], name: str, marks: dict) -> list[Line]:
+    """A line of the paper's numbers and one of ours; of a row with neither, an empty one."""
+    flag = FLAG if any(cell and cell["audit"] for cell in row) else ""
+    shown = {kind: [_shown(cell, kind) if cell else "" for cell in row] for kind in _LINES[:2]}
+    kinds = [kind for kind in shown if any(shown[kind])] or ["reproduced"]
+    titles = {"reported": f"paper{flag}", "reproduced": "here"}
+    return [
+        Line(
+            [name if kind == kinds[0] else "", titles[kind], *(text or "–" for text in shown[kind])],
+            ["", "", *((cell and marks[cell["block"]].get((kind, *_place(cell)), "")) or "" for cell in row)],
+        )
+        for kind in kinds
+    ]
+
+
+def _place(cell: dict) -> tuple[str, str, str]:
+    return cell["row"], cell["paper"], cell["metric"]
 
 
 def _arrow(metric: str, unit: str) -> str:
@@ -158,9 +211,9 @@ def text_lines(header: list[str], rows: list[list[str]]) -> Layout:
     return Layout(header, columns, [Line(row, [""] * len(row), "text") for row in rows])
 
 
-def fits_a_page(layout: Layout) -> bool:
-    """Whether a table is short enough to float."""
-    return len(layout.lines) <= _PAGE
+def fits_a_page(*layouts: Layout) -> bool:
+    """Whether a table, or several below each other, are short enough to float."""
+    return sum(len(layout.lines) for layout in layouts) <= _PAGE
 
 
 def to_latex(layout: Layout, caption: str = "", label: str = "") -> str:
@@ -172,17 +225,37 @@ def to_latex(layout: Layout, caption: str = "", label: str = "") -> str:
     rows = [[_latex_cell(layout.lines, n, column) for column in range(width)] for n in range(len(layout.lines))]
     styles = [(line.marks + [""] * width)[:width] for line in layout.lines]
     commands = {"best": "textbf:--rwrap;", "second": "underline:--rwrap;", "": ""}
-    frame = pd.DataFrame(rows, columns=range(width))
-    css = pd.DataFrame(styles, columns=range(width)).map(commands.get) if rows else frame
+    # Titles repeat, so that a column goes by its number; a title above it is a level of its own.
+    columns = pd.MultiIndex.from_arrays([layout.groups, range(width)]) if layout.groups else pd.RangeIndex(width)
+    frame = pd.DataFrame(rows, columns=columns)
+    css = pd.DataFrame(styles, columns=columns).map(commands.get) if rows else frame
     styler = frame.style.apply(lambda _: css, axis=None).hide(axis="index")
-    styler = styler.format_index(lambda column: latex(layout.header[column]), axis=1)
+    titles = {columns.nlevels - 1: lambda column: latex(layout.header[column])}
+    styler = styler.format_index({0: latex} | titles, axis=1)
+    pages = {"environment": "longtable", "caption": caption, "label": label} if caption else {}
+    text = styler.to_latex(column_format=layout.columns, hrules=True, multicol_align="c", **pages)
+    text = _ruled(text, layout.groups)
     if not caption:
-        return styler.to_latex(column_format=layout.columns, hrules=True)
-    pages = {"environment": "longtable", "caption": caption, "label": label}
-    text = styler.to_latex(column_format=layout.columns, hrules=True, **pages)
+        return text
     text = text.replace(f"\\caption[]{{{caption}}}", r"\caption[]{(continued)}")
     head, end, body = text.partition("\\endlastfoot\n")
     return head + end + "\n".join(_kept_together(body.split("\n"), layout.lines))
+
+
+def _ruled(text: str, groups: Sequence[str]) -> str:
+    """A thin rule below each title of several columns."""
+    if not groups:
+        return text
+    spans = [(title, len(list(of))) for title, of in groupby(groups)]
+    ends = list(accumulate(size for _, size in spans))
+    rules = [
+        f"\\cmidrule(lr){{{end - size + 1}-{end}}}" for (title, size), end in zip(spans, ends, strict=True) if title
+    ]
+    lines = text.split("\n")
+    titles = [n for n, line in enumerate(lines) if line.startswith("\\multicolumn") and line.endswith("\\\\")]
+    for n in reversed([n for n in titles if lines[n - 1] == "\\toprule"]):
+        lines.insert(n + 1, " ".join(rules))
+    return "\n".join(lines)
 
 
 def _kept_together(rows: list[str], lines: list[Line]) -> list[str]:
@@ -229,7 +302,9 @@ def to_markdown(layout: Layout) -> str:
     def row(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 
-    lines = [row(map(markdown, layout.header)), row(["---"] * width)]
+    groups = layout.groups or [""] * width
+    titles_of = [" ".join(filter(None, pair)) for pair in zip(groups, layout.header, strict=True)]
+    lines = [row(map(markdown, titles_of)), row(["---"] * width)]
     for line in layout.lines:
         shown = [
             titles[line.kind].format(wrap[mark].format(markdown(cell))) if cell else ""

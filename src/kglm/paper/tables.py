@@ -6,9 +6,26 @@ import pandas as pd
 
 from kglm.errors import InputError
 from kglm.files import atomic_file, with_ending
-from kglm.paper.cells import PUBLISHED, by_dataset, classification, hyper_parameters, link_prediction, statistics
+from kglm.paper.cells import (
+    PUBLISHED,
+    by_dataset,
+    classification,
+    hyper_parameters,
+    in_paper_form,
+    link_prediction,
+    statistics,
+)
 from kglm.paper.cost import cost, cost_lines
-from kglm.paper.layout import Layout, fits_a_page, method_lines, parameter_lines, text_lines, to_latex, to_markdown
+from kglm.paper.layout import (
+    Layout,
+    fits_a_page,
+    method_lines,
+    paper_grids,
+    parameter_lines,
+    text_lines,
+    to_latex,
+    to_markdown,
+)
 from kglm.paper.quotations import cases, entities
 from kglm.paper.text import latex, markdown
 
@@ -29,6 +46,8 @@ NOTES = r"""\par\smallskip
 {notes}
 \end{{minipage}}
 """
+# Between grids of one table.
+_BELOW = "\\par\\medskip\n"
 _QUOTATIONS = {"cases": cases, "entities": entities}
 _CELLS = {
     "link_prediction": link_prediction,
@@ -44,43 +63,48 @@ def table(spec: dict, inputs: list[Path], out: Path) -> None:
 
     What is not among `inputs` was not run: its cells are blank, and a note below the table names it.
     """
-    frame, layout, notes = _content(spec, inputs)
+    frame, layouts, notes = _content(spec, inputs)
     caption = " ".join(filter(None, [spec["caption"], f"Scale: {spec['scale']}." if spec.get("scale") else ""]))
     below = NOTES.format(notes="\\\\\n".join(map(latex, notes))) if notes else ""
-    if fits_a_page(layout) or spec["kind"] in _QUOTATIONS:
-        tex = FLOAT.format(caption=latex(caption), name=spec["name"], tabular=to_latex(layout), notes=below)
+    if fits_a_page(*layouts) or spec["kind"] in _QUOTATIONS:
+        tabular = _BELOW.join(map(to_latex, layouts))
+        tex = FLOAT.format(caption=latex(caption), name=spec["name"], tabular=tabular, notes=below)
     else:
-        tex = PAGES.format(tabular=to_latex(layout, latex(caption), f"tab:{spec['name']}"), notes=below)
-    text = "\n".join(
-        [f"**{markdown(caption)}**", "", to_markdown(layout), *(f"* {markdown(note)}" for note in notes), ""]
-    )
+        first = to_latex(layouts[0], latex(caption), f"tab:{spec['name']}")
+        tabular = _BELOW.join([first, *map(to_latex, layouts[1:])])
+        tex = PAGES.format(tabular=tabular, notes=below)
+    grids = "\n".join(map(to_markdown, layouts))
+    text = "\n".join([f"**{markdown(caption)}**", "", grids, *(f"* {markdown(note)}" for note in notes), ""])
     _write(with_ending(out, "tex"), tex)
     _write(with_ending(out, "md"), text)
     _write(with_ending(out, "csv"), frame.to_csv(index=False, lineterminator="\n"))
 
 
-def _content(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, Layout, list[str]]:
+def _content(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[Layout], list[str]]:
     """What the CSV file holds, the lines of the other two, and the notes below."""
     kind = spec["kind"]
     if kind in _QUOTATIONS:
         header, rows, notes = _QUOTATIONS[kind](spec, inputs)
-        return pd.DataFrame(rows, columns=header), text_lines(header, rows), notes
+        return pd.DataFrame(rows, columns=header), [text_lines(header, rows)], notes
     if kind not in _CELLS:
         raise InputError(f"unknown kind of table {kind!r}", spec["name"])
     cells, notes = _CELLS[kind](spec, inputs)
     published = cells[PUBLISHED].copy()
     published.insert(0, "table", spec["name"])
-    return published, _layout(kind, cells, spec), notes
+    return published, _layouts(kind, cells, spec), notes
 
 
-def _layout(kind: str, cells: pd.DataFrame, spec: dict) -> Layout:
+def _layouts(kind: str, cells: pd.DataFrame, spec: dict) -> list[Layout]:
+    """The grids of a table; parameters and costs have one form, which is the paper's."""
     if kind == "hyper_parameters":
-        return parameter_lines(cells)
+        return [parameter_lines(cells)]
     if kind == "cost":
-        return cost_lines(cells)
-    if kind == "classification":
-        return method_lines(*by_dataset(cells))
-    return method_lines(cells, spec["metrics"])
+        return [cost_lines(cells)]
+    cells, metrics = by_dataset(cells) if kind == "classification" else (cells, spec["metrics"])
+    if not in_paper_form(spec):
+        return [method_lines(cells, metrics)]
+    order = [row.get("label", row.get("dataset")) for row in spec["rows"]]
+    return paper_grids(cells, metrics, spec.get("headers", {}), order)
 
 
 def _write(path: Path, text: str) -> None:
