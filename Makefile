@@ -78,9 +78,24 @@ chaos: .venv/.setup ## the demo, killed at KILLS random moments and started agai
 chaos-small: .venv/.setup ## the same with a little graph and ten kills
 	@python benchmarks/chaos.py --kills 10 --seed 1 --cores $(CORES) examples/own_graph/config.yaml tests/faults/chaos.yaml
 
-clean: ## remove the demo's results and all caches
-	rm -rf results/demo .ruff_cache .hypothesis build dist src/*.egg-info
-	find src tests -name __pycache__ -prune -exec rm -rf {} +
+# Deletes each of these paths that is there and in which git tracks nothing, and says so.
+remove = @for path in $(1); do \
+	if [ ! -e "$$path" ]; then continue; fi; \
+	if [ -n "$$(git ls-files -- "$$path" 2>/dev/null | head -1)" ]; then echo "kept: $$path (holds files that git tracks)"; \
+	else echo "deleting $$path"; rm -rf -- "$$path"; fi; done
 
-distclean: clean ## remove the environment and the results of every scale, too
-	rm -rf .venv .snakemake results
+clean: ## delete the demo's results and all caches
+	$(call remove,results/demo .ruff_cache .hypothesis build dist src/*.egg-info)
+	@find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Everything that is made is one folder below results; what is published, or tracked, is no scale's and stays.
+MADE = $(filter-out results/published,$(wildcard results/*))
+
+distclean: ## list what it would delete: the environment, and the results of every scale but the published; SURE=1 deletes it
+ifeq ($(SURE),1)
+	$(call remove,results/demo .ruff_cache .hypothesis build dist src/*.egg-info .venv .snakemake $(MADE))
+else
+	@echo "This would delete, trained weights included:"
+	@for path in .venv .snakemake $(MADE); do if [ -e "$$path" ]; then du -sh "$$path"; fi; done
+	@echo "make distclean SURE=1 does it; results/published and what git tracks stay."
+endif

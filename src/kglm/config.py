@@ -6,6 +6,7 @@ A spec holds all that its thing depends on and nothing else: a change plans agai
 
 import ast
 import json
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -54,7 +55,17 @@ def read(*paths: Path) -> dict:
             raise InputError(f"no YAML ({error})", path) from None
         if not isinstance(layers[-1], dict):
             raise InputError("holds no mapping", path, "write key: value")
-    return with_seeds(merge(*layers))
+    return with_seeds(expand_home(merge(*layers)))
+
+
+def expand_home(config: dict) -> dict:
+    """`~` in `results` stands for the home folder, as in all other paths of the configuration; in place.
+
+    Once and here: the shell of a job and Python would each make another folder of it.
+    """
+    if isinstance(config.get("results"), str):
+        config["results"] = os.path.expanduser(config["results"])
+    return config
 
 
 def with_seeds(config: dict) -> dict:

@@ -16,6 +16,7 @@ from kglm import config as configuration
 from kglm.config import ANALYSES, DEFAULT_VARIANT, Option
 from kglm.errors import InputError
 from kglm.files import write_json
+from kglm.kg.configuration import check_addresses
 
 _TYPES = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 
@@ -87,6 +88,9 @@ def _explained(error: ValidationError) -> InputError:
 
 
 def _problems(config: dict) -> Iterator[InputError]:
+    for section in ("datasets", "corpora"):
+        for name, entry in config[section].items():
+            check_addresses(entry, _key(section, name))
     yield from _method_problems(config)
     for name, run in config["runs"].items():
         for section, key in (("methods", "method"), ("datasets", "dataset"), ("models", "model"), ("runs", "weights")):

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -15,6 +16,8 @@ import zipfile
 import pytest
 
 from kglm.errors import InputError
+from kglm.files import MARK
+from kglm.kg import sources
 from kglm.kg.download import download, shown
 from kglm.kg.sources import fetch
 
@@ -34,7 +37,7 @@ def entry(file, **more):
 def fetched(tmp_path, spec):
     fetch(spec, tmp_path / "raw")
     assert (tmp_path / "raw" / "t.tsv").read_bytes() == CONTENT
-    assert {path.name for path in tmp_path.joinpath("raw").iterdir()} == {"t.tsv", "sources.json"}
+    assert {path.name for path in tmp_path.joinpath("raw").iterdir()} == {"t.tsv", "sources.json", MARK}
     return json.loads((tmp_path / "raw" / "sources.json").read_text())["t.tsv"]
 
 
@@ -136,9 +139,10 @@ def test_a_truncated_compressed_file(tmp_path, pack):
     refused(tmp_path, entry({"sha256": SUM}, mirror=mirror))
 
 
-def test_download(tmp_path, server):
+def test_download(tmp_path, server, monkeypatch):
     server.content = {"/data/t.tsv": CONTENT}
-    address = f"{server.address}/data/t.tsv?token=secret"
+    monkeypatch.setenv("OWN_TOKEN", "secret")
+    address = f"{server.address}/data/t.tsv?token=${{OWN_TOKEN}}"
     record = fetched(tmp_path, entry({"sha256": SUM, "url": address}))
     assert record["location"] == f"{server.address}/data/t.tsv"
     assert fetched(tmp_path, entry({"sha256": SUM}, base_url=f"{server.address}/data/"))["source"] == "url"
@@ -171,12 +175,13 @@ def test_a_truncated_download_is_refused_even_without_a_sum(tmp_path, server):
     assert len(server.requests) == 5
 
 
-def test_addresses_are_tried_in_order(tmp_path, server):
+def test_addresses_are_tried_in_order(tmp_path, server, monkeypatch):
     server.content = {"/b/t.tsv": CONTENT}
     spec = entry({"sha256": SUM, "url": [f"{server.address}/a/t.tsv", f"{server.address}/b/t.tsv"]})
     fetched(tmp_path, spec)
     assert len(server.requests) == 2  # a 404 is not asked for twice
-    message = refused(tmp_path, entry({"url": f"{server.address}/a/t.tsv?token=secret"}))
+    monkeypatch.setenv("OWN_TOKEN", "secret")
+    message = refused(tmp_path, entry({"url": f"{server.address}/a/t.tsv?token=${{OWN_TOKEN}}"}))
     assert "404" in message
     assert "secret" not in message
 
@@ -287,7 +292,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     mirror = mirrored(tmp_path, "t.tsv", CONTENT)
-    monkeypatch.setattr("kglm.kg.sources.shutil.copyfileobj", full)
+    monkeypatch.setattr("kglm.kg.sources._copy", full)
     assert "the disk is full" in refused(tmp_path, entry({"sha256": SUM}, mirror=mirror))
 
 
@@ -316,3 +321,92 @@ def test_a_failed_fetch_keeps_what_was_there(tmp_path):
 @pytest.mark.parametrize("name", ["../t.tsv", "a/b", ".hidden", "a b", ""])
 def test_names_that_are_no_plain_names(tmp_path, name):
     assert "plain name" in refused(tmp_path, entry({}) | {"files": {name: "x"}}) or name == ""
+
+
+def zipped(path, content, **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr("t.tsv", content)
+    return path
+
+
+def test_a_zip_file_that_python_can_not_unpack_is_told_in_one_line(tmp_path):
+    """With a password, or by a method that Windows takes for large files."""
+    path = zipped(tmp_path / "locked.zip", CONTENT)
+    content = bytearray(path.read_bytes())
+    for start in (content.index(b"PK\x03\x04") + 6, content.index(b"PK\x01\x02") + 8):
+        content[start] |= 1  # the flag of an encrypted member
+    path.write_bytes(content)
+    other = zipped(tmp_path / "deflate64.zip", CONTENT)
+    content = bytearray(other.read_bytes())
+    for start in (content.index(b"PK\x03\x04") + 8, content.index(b"PK\x01\x02") + 10):
+        content[start] = 9
+    other.write_bytes(content)
+    for file in (path, other):
+        assert "can not be unpacked" in refused(tmp_path, entry({"path": str(file), "member": "t.tsv"}))
+
+
+def test_an_archive_that_grows_beyond_all_texts_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_UNPACKED", 10_000)
+    huge = bytes(3 * 10**6)
+    named = {"path": str(zipped(tmp_path / "a.zip", huge, compression=zipfile.ZIP_DEFLATED)), "member": "t.tsv"}
+    assert "bytes when it is unpacked; if that is right, tell how many" in refused(tmp_path, entry(named))
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("t.tsv")
+        info.size = len(huge)
+        archive.addfile(info, io.BytesIO(huge))
+    assert "when it is unpacked" in refused(tmp_path, entry({"path": str(tmp_path / "a.tar.gz"), "member": "t.tsv"}))
+    (tmp_path / "t.xz").write_bytes(lzma.compress(huge))
+    assert "when it is unpacked" in refused(tmp_path, entry({"path": str(tmp_path / "t.xz")}))
+    fetch(entry({"path": str(tmp_path / "t.xz"), "bytes": len(huge)}), tmp_path / "raw")
+    assert (tmp_path / "raw/t.tsv").stat().st_size == len(huge)
+
+
+def test_more_than_the_entry_says_is_refused(tmp_path):
+    (tmp_path / "t").write_bytes(CONTENT)
+    fetched(tmp_path, entry({"path": str(tmp_path / "t"), "bytes": len(CONTENT)}))
+    shutil.rmtree(tmp_path / "raw")
+    assert f"has more than {len(CONTENT) - 1:,} bytes" in refused(
+        tmp_path, entry({"path": str(tmp_path / "t"), "bytes": len(CONTENT) - 1})
+    )
+
+
+def test_only_plain_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", str(tmp_path / "pipe")):
+        assert "is no plain file" in refused(tmp_path, entry({"path": path}))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host/t.tsv?token=SECRET",
+        "https://host/t.tsv?X-Amz-Signature=SECRET",
+        "https://host/t.tsv?id=" + "SECRET" * 6,
+        "https://SECRET@host/t.tsv",
+        "https://user:SECRET@host/t.tsv",
+    ],
+)
+@pytest.mark.parametrize("form", ["url", "urls", "url with a member", "base_url"])
+def test_no_secret_stands_in_an_address(tmp_path, address, form):
+    forms = {"url": {"url": address}, "urls": {"url": [address]}}
+    forms |= {"url with a member": {"url": [{"url": address, "member": "t.tsv"}]}, "base_url": {}}
+    told = refused(tmp_path, entry(forms[form], **({"base_url": address} if form == "base_url" else {})))
+    assert "SECRET" not in told and "environment" in told
+
+
+def test_a_variable_in_an_address_is_read_when_the_file_is_fetched(tmp_path, server, monkeypatch):
+    monkeypatch.setenv("TOKEN", "SEC/RET")
+    spec = entry({"url": f"{server.address}/t.tsv?token=${{TOKEN}}"})
+    server.content, asked, answer = {"/t.tsv": CONTENT}, [], server.answer
+
+    def noted(handler):
+        asked.append(handler.path)
+        answer(handler)
+
+    server.answer = noted
+    record = fetched(tmp_path, spec)
+    assert asked == ["/t.tsv?token=SEC%2FRET"]
+    assert "SEC" not in json.dumps(record) and "TOKEN" not in json.dumps(record)
+    monkeypatch.delenv("TOKEN")
+    shutil.rmtree(tmp_path / "raw")
+    assert "the environment variable TOKEN, which its address names, is not set" in refused(tmp_path, spec)

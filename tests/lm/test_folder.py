@@ -1,14 +1,17 @@
 """Which model folders are refused, and what is said about them."""
 
+import ast
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import kglm
 from kglm.errors import InputError
-from kglm.lm.folder import INDEX, check_folder, parameter_count, weight_files
+from kglm.lm.folder import INDEX, check_folder, parameter_count, refuse_links, weight_files
 
 
 @pytest.fixture
@@ -97,3 +100,81 @@ def test_index_that_leads_outside(folder, tmp_path):
 def test_integer_buffers_are_no_parameters(folder):
     save_file({"w": np.ones((2, 5), np.float16), "positions": np.arange(9)}, folder / "model.safetensors")
     assert parameter_count(folder) == 10
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"text_config": {"auto_map": {"AutoModel": "own.Model"}}}, "auto_map"),
+        ({"parts": [{"auto_map": {}}]}, "auto_map"),
+        ({"attn_implementation": "owner/kernel"}, "attn_implementation"),
+        ({"_attn_implementation": "kernels-community/flash-attn@main:f"}, "_attn_implementation"),
+        ({"text_config": {"_attn_implementation": {"": "owner/kernel"}}}, "_attn_implementation"),
+    ],
+)
+def test_code_from_elsewhere_at_any_depth(folder, name, more, key):
+    path = folder / name
+    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps(content | more), "utf-8")
+    with pytest.raises(InputError, match=rf"{name} asks for code of its own \({key}\); such code is never run"):
+        check_folder(folder)
+
+
+def test_the_librarys_own_attention_is_no_code_from_elsewhere(folder):
+    content = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(content | {"_attn_implementation": "sdpa"}), "utf-8")
+    check_folder(folder)
+
+
+def test_quantised_weights(folder):
+    content = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(content | {"quantization_config": {"quant_method": "bitsandbytes"}}))
+    with pytest.raises(InputError, match=r"quantised \(quantization_config\).*; give the model with its full weights"):
+        check_folder(folder)
+
+
+@pytest.mark.parametrize("content", ["5", "[]", '"text"', "null", "[" * 100_000, "{"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_configuration_of_another_form(folder, name, content):
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=rf"{name} (holds no mapping|is no JSON)"):
+        check_folder(folder)
+
+
+def test_links_out_of_the_folder(folder, tmp_path):
+    (tmp_path / "secret").write_text("root:x")
+    (folder / "LICENSE").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="LICENSE: is a link out of the model's folder; put the file itself there"):
+        refuse_links(folder)
+    (folder / "LICENSE").unlink()
+    (folder / "LICENSE").symlink_to(folder / "config.json")
+    refuse_links(folder)
+
+
+def test_links_of_the_hubs_cache(folder, tmp_path):
+    """A snapshot is made of links to the blobs beside it."""
+    cache = tmp_path / "models--owner--name"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / "snapshots").mkdir()
+    shutil.move(folder / "config.json", cache / "blobs/0123")
+    snapshot = Path(shutil.move(folder, cache / "snapshots/abcd"))
+    (snapshot / "config.json").symlink_to("../../blobs/0123")
+    refuse_links(snapshot)
+    (snapshot / "LICENSE").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match="is a link out of"):
+        refuse_links(snapshot)
+
+
+def test_no_loader_of_transformers_is_called_without_a_word_on_remote_code():
+    """The default asks the user on a terminal."""
+    for path in Path(kglm.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Attribute) and call.func.attr in ("from_pretrained", "from_config"):
+                owner = ast.unparse(call.func.value)
+                given = {word.arg for word in call.keywords} | {
+                    ast.unparse(w.value) for w in call.keywords if not w.arg
+                }
+                safe = {"trust_remote_code", "_SAFELY", "options"} & given
+                assert safe or not owner.startswith(("Auto", "transformers.Auto")), f"{path}:{call.lineno}"

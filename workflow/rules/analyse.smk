@@ -29,9 +29,9 @@ rule measure_anisotropy:
     params:
         code=run_code("anisotropy"),
     shell:
-        "HF_HUB_OFFLINE=1 kglm anisotropy --spec {input.spec} --model {input.model} --weights {input.weights} "
-        "--epochs {input.epochs} --corpus $(dirname {input.corpus}) --graph $(dirname {input.entities}) "
-        "--embeddings $(dirname {input.embeddings}) --out {output} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm anisotropy --spec {input.spec:q} --model {input.model:q} --weights {input.weights:q} "
+        "--epochs {input.epochs:q} --corpus $(dirname {input.corpus:q}) --graph $(dirname {input.entities:q}) "
+        "--embeddings $(dirname {input.embeddings:q}) --out {output:q} > {log:q} 2>&1"
 
 
 rule compare_embeddings:
@@ -58,9 +58,9 @@ rule compare_embeddings:
     params:
         code=run_code("similarity"),
     shell:
-        "HF_HUB_OFFLINE=1 kglm similarity --spec {input.spec} --model {input.model} --weights {input.weights} "
-        "--corpus $(dirname {input.corpus}) --graph $(dirname {input.entities}) "
-        "--embeddings $(dirname {input.embeddings}) --out {output.matrices} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm similarity --spec {input.spec:q} --model {input.model:q} --weights {input.weights:q} "
+        "--corpus $(dirname {input.corpus:q}) --graph $(dirname {input.entities:q}) "
+        "--embeddings $(dirname {input.embeddings:q}) --out {output.matrices:q} > {log:q} 2>&1"
 
 
 rule measure_perplexity:
@@ -85,8 +85,8 @@ rule measure_perplexity:
     params:
         code=run_code("perplexity"),
     shell:
-        "HF_HUB_OFFLINE=1 kglm perplexity --spec {input.spec} --model {input.model} --weights {input.weights} "
-        "--corpus $(dirname {input.corpus}) --out {output} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm perplexity --spec {input.spec:q} --model {input.model:q} --weights {input.weights:q} "
+        "--corpus $(dirname {input.corpus:q}) --out {output:q} > {log:q} 2>&1"
 
 
 rule measure_mmlu:
@@ -111,8 +111,8 @@ rule measure_mmlu:
     params:
         code=run_code("mmlu"),
     shell:
-        "HF_HUB_OFFLINE=1 kglm mmlu --spec {input.spec} --model {input.model} --weights {input.weights} "
-        "--corpus $(dirname {input.corpus}) --out {output} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm mmlu --spec {input.spec:q} --model {input.model:q} --weights {input.weights:q} "
+        "--corpus $(dirname {input.corpus:q}) --out {output:q} > {log:q} 2>&1"
 
 
 rule ask_questions:
@@ -137,8 +137,8 @@ rule ask_questions:
     params:
         code=run_code("kgqa"),
     shell:
-        "HF_HUB_OFFLINE=1 kglm kgqa --spec {input.spec} --graph $(dirname {input.entities}) --model {input.model} "
-        "--weights {input.weights} --out {output} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm kgqa --spec {input.spec:q} --graph $(dirname {input.entities:q}) --model {input.model:q} "
+        "--weights {input.weights:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule find_clusters:
@@ -162,8 +162,8 @@ rule find_clusters:
     params:
         code=run_code("clusters"),
     shell:
-        "kglm clusters --spec {input.spec} --graph $(dirname {input.entities}) "
-        "--embeddings $(dirname {input.embeddings}) --out {output.points} > {log} 2>&1"
+        "kglm clusters --spec {input.spec:q} --graph $(dirname {input.entities:q}) "
+        "--embeddings $(dirname {input.embeddings:q}) --out {output.points:q} > {log:q} 2>&1"
 
 
 rule look_at_attention:
@@ -187,8 +187,8 @@ rule look_at_attention:
     params:
         code=run_code("attention"),
     shell:
-        "HF_HUB_OFFLINE=1 kglm attention --spec {input.spec} --graph $(dirname {input.entities}) "
-        "--model {input.model} --weights {input.weights} --out {output.weights} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm attention --spec {input.spec:q} --graph $(dirname {input.entities:q}) "
+        "--model {input.model:q} --weights {input.weights:q} --out {output.weights:q} > {log:q} 2>&1"
 
 
 rule measure_cost:
@@ -211,5 +211,5 @@ rule measure_cost:
     params:
         code=run_code("cost"),
     shell:
-        "HF_HUB_OFFLINE=1 kglm cost --spec {input.spec} --graph $(dirname {input.entities}) "
-        "--model {input.model} --weights {input.weights} --out {output} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm cost --spec {input.spec:q} --graph $(dirname {input.entities:q}) "
+        "--model {input.model:q} --weights {input.weights:q} --out {output:q} > {log:q} 2>&1"

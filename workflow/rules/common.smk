@@ -1,6 +1,7 @@
 # Shared by all that follow: the names that wildcards may take, what jobs ask for, which files belong together.
 import os
 import re
+import shlex
 import shutil
 import sys
 
@@ -110,7 +111,7 @@ def run_model(wildcards):
 
 def model_option(wildcards, input):
     """How a stage is told the base model, if there is one."""
-    return f"--model {input.model}" if input.model else ""
+    return f"--model {shlex.quote(str(input.model))}" if input.model else ""
 
 
 def run_weights(wildcards):

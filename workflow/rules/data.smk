@@ -18,7 +18,7 @@ rule fetch_dataset:
         own=own_contents("datasets"),
         code=code_hash("fetch"),
     shell:
-        "kglm fetch --spec {input.spec} --out {output} > {log} 2>&1"
+        "kglm fetch --spec {input.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule build_graph:
@@ -44,7 +44,7 @@ rule build_graph:
     params:
         code=code_hash("graph"),
     shell:
-        "kglm graph --spec {input.spec} --raw {input.raw} --out $(dirname {output.entities}) > {log} 2>&1"
+        "kglm graph --spec {input.spec:q} --raw {input.raw:q} --out $(dirname {output.entities:q}) > {log:q} 2>&1"
 
 
 rule augment_graph:
@@ -63,7 +63,7 @@ rule augment_graph:
     params:
         code=code_hash("augment"),
     shell:
-        "kglm augment --graph $(dirname {input.entities}) --out {output} > {log} 2>&1"
+        "kglm augment --graph $(dirname {input.entities:q}) --out {output:q} > {log:q} 2>&1"
 
 
 rule write_instructions:
@@ -83,7 +83,7 @@ rule write_instructions:
     params:
         code=code_hash("instructions"),
     shell:
-        "kglm instructions --spec {input.spec} --graph $(dirname {input.entities}) --out {output} > {log} 2>&1"
+        "kglm instructions --spec {input.spec:q} --graph $(dirname {input.entities:q}) --out {output:q} > {log:q} 2>&1"
 
 
 rule fetch_corpus:
@@ -101,7 +101,7 @@ rule fetch_corpus:
         own=own_contents("corpora"),
         code=code_hash("fetch"),
     shell:
-        "kglm fetch --spec {input.spec} --out {output} > {log} 2>&1"
+        "kglm fetch --spec {input.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule build_corpus:
@@ -123,7 +123,7 @@ rule build_corpus:
     params:
         code=code_hash("corpus"),
     shell:
-        "kglm corpus --spec {input.spec} --raw {input.raw} --out $(dirname {input.raw}) > {log} 2>&1"
+        "kglm corpus --spec {input.spec:q} --raw {input.raw:q} --out $(dirname {input.raw:q}) > {log:q} 2>&1"
 
 
 use rule build_corpus as split_corpus with:

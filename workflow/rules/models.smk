@@ -15,7 +15,7 @@ rule fetch_model:
     params:
         code=model_code,
     shell:
-        "kglm model --spec {input.spec} --out {output} > {log} 2>&1"
+        "kglm model --spec {input.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule train_base_model:
@@ -41,5 +41,5 @@ rule train_base_model:
         code=model_code,
         corpora=lambda wildcards, input: [os.path.dirname(path) for path in input.corpora],
     shell:
-        "HF_HUB_OFFLINE=1 kglm model --spec {input.spec} --graph $(dirname {input.entities}) "
-        "--corpora {params.corpora} --out {output} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm model --spec {input.spec:q} --graph $(dirname {input.entities:q}) "
+        "--corpora {params.corpora:q} --out {output:q} > {log:q} 2>&1"

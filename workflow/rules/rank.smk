@@ -26,8 +26,8 @@ rule rank_queries:
     params:
         code=run_code("rank"),
     shell:
-        "kglm rank --spec {input.spec} --graph $(dirname {input.entities}) "
-        "--embeddings $(dirname {input.entity_embeddings}) --out {output.ranks} --answers {output.answers} > {log} 2>&1"
+        "kglm rank --spec {input.spec:q} --graph $(dirname {input.entities:q}) "
+        "--embeddings $(dirname {input.entity_embeddings:q}) --out {output.ranks:q} --answers {output.answers:q} > {log:q} 2>&1"
 
 
 # Where no embeddings say what a candidate is worth.
@@ -58,11 +58,13 @@ rule rank_by_model:
         code=run_code("rank_by_model"),
         model=model_option,
         proposed=lambda wildcards, input: (
-            f"--proposed {os.path.dirname(input.proposed)}" if "proposed" in input.keys() else ""
+            f"--proposed {shlex.quote(os.path.dirname(input.proposed))}"
+            if "proposed" in input.keys()
+            else ""
         ),
     shell:
-        "HF_HUB_OFFLINE=1 kglm rank_by_model --spec {input.spec} --graph $(dirname {input.entities}) {params.model} "
-        "--weights {input.weights} {params.proposed} --out {output.ranks} --answers {output.answers} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm rank_by_model --spec {input.spec:q} --graph $(dirname {input.entities:q}) {params.model} "
+        "--weights {input.weights:q} {params.proposed} --out {output.ranks:q} --answers {output.answers:q} > {log:q} 2>&1"
 
 
 ruleorder: rank_by_model > rank_queries
@@ -86,8 +88,8 @@ rule evaluate_ranks:
     params:
         code=run_code("evaluate"),
     shell:
-        "kglm evaluate --spec {input.spec} --graph $(dirname {input.entities}) --ranks {input.ranks} "
-        "--out {output} > {log} 2>&1"
+        "kglm evaluate --spec {input.spec:q} --graph $(dirname {input.entities:q}) --ranks {input.ranks:q} "
+        "--out {output:q} > {log:q} 2>&1"
 
 
 rule classify_triples:
@@ -107,4 +109,4 @@ rule classify_triples:
     params:
         code=run_code("classify"),
     shell:
-        "kglm classify --spec {input.spec} --scores {input.scores} --out {output} > {log} 2>&1"
+        "kglm classify --spec {input.spec:q} --scores {input.scores:q} --out {output:q} > {log:q} 2>&1"

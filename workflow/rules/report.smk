@@ -22,7 +22,7 @@ rule make_table:
         code=code_hash("table"),
         caption=lambda wildcards: config["tables"][wildcards.table]["caption"],
     shell:
-        "out={output.tex}; kglm table --spec {input.spec} --inputs {input.sources} --out ${{out%.tex}} > {log} 2>&1"
+        'out={output.tex:q}; kglm table --spec {input.spec:q} --inputs {input.sources:q} --out "${{out%.tex}}" > {log:q} 2>&1'
 
 
 rule draw_figure:
@@ -46,7 +46,7 @@ rule draw_figure:
         code=lambda wildcards: code_hash("figure", config["figures"][wildcards.figure]["kind"]),
         caption=lambda wildcards: config["figures"][wildcards.figure]["caption"],
     shell:
-        "out={output.tex}; kglm figure --spec {input.spec} --inputs {input.sources} --out ${{out%.tex}} > {log} 2>&1"
+        'out={output.tex:q}; kglm figure --spec {input.spec:q} --inputs {input.sources:q} --out "${{out%.tex}}" > {log:q} 2>&1'
 
 
 rule audit_reported:
@@ -62,7 +62,7 @@ rule audit_reported:
     params:
         code=code_hash("audit"),
     shell:
-        "out={output.tex}; kglm audit --out ${{out%.tex}} > {log} 2>&1"
+        'out={output.tex:q}; kglm audit --out "${{out%.tex}}" > {log:q} 2>&1'
 
 
 rule write_paper:
@@ -82,8 +82,8 @@ rule write_paper:
     params:
         code=code_hash("paper"),
     shell:
-        "kglm paper --spec {input.spec} --tables {input.tables} --figures {input.figures} --audit {input.audit}"
-        " --out {output} > {log} 2>&1"
+        "kglm paper --spec {input.spec:q} --tables {input.tables:q} --figures {input.figures:q} --audit {input.audit:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule typeset_paper:
@@ -100,8 +100,8 @@ rule typeset_paper:
         # The same sources give the same bytes: no date of today goes into the file.
         """
         export SOURCE_DATE_EPOCH=0 FORCE_SOURCE_DATE=1
-        latexmk -cd -pdf -interaction=nonstopmode -halt-on-error {input} >{log} 2>&1
-        latexmk -cd -c {input} >>{log} 2>&1
+        latexmk -cd -pdf -interaction=nonstopmode -halt-on-error {input:q} >{log:q} 2>&1
+        latexmk -cd -c {input:q} >>{log:q} 2>&1
         """
 
 
@@ -120,7 +120,7 @@ rule write_summary:
     params:
         code=code_hash("summary"),
     shell:
-        "kglm summary --inputs {input} --out {output} > {log} 2>&1"
+        "kglm summary --inputs {input:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule build_report:
@@ -143,5 +143,5 @@ rule build_report:
         code=code_hash("report"),
         graphs=lambda wildcards, input: list(dict.fromkeys(map(os.path.dirname, input.graphs))),
     shell:
-        "kglm report --spec {input.spec} --tables {input.tables} --figures {input.figures} --runs {input.runs} "
-        "--graphs {params.graphs} --audit {input.audit} --out {output} > {log} 2>&1"
+        "kglm report --spec {input.spec:q} --tables {input.tables:q} --figures {input.figures:q} --runs {input.runs:q} "
+        "--graphs {params.graphs:q} --audit {input.audit:q} --out {output:q} > {log:q} 2>&1"

@@ -14,4 +14,4 @@ rule write_spec:
     params:
         spec=lambda wildcards: configuration.spec_text(config, wildcards.kind, wildcards.name),
     shell:
-        "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.spec:q} > {output:q} 2> {log:q}"

@@ -34,20 +34,20 @@ rule train_run:
         model=model_option,
     shell:
         """
-        exec >{log} 2>&1
-        out=$(dirname {output.run})
-        scratch=$(dirname $(dirname $out))/scratch/{wildcards.run}
-        provenance=$(find {input.model} -maxdepth 1 -name provenance.json)
-        content=$(cat {input.spec} {input.entities} {input.relations} {input.triples} $provenance \
+        exec >{log:q} 2>&1
+        out=$(dirname {output.run:q})
+        scratch=$(dirname "$(dirname "$out")")/scratch/{wildcards.run:q}
+        provenance=$(find {input.model:q} -maxdepth 1 -name provenance.json)
+        content=$(cat {input.spec:q} {input.entities:q} {input.relations:q} {input.triples:q} $provenance \
             | sha256sum | cut -c -16)
         launch=kglm
         if [ {resources.gpu} -gt 1 ]; then
             launch="kglm-on-gpus {resources.gpu} {resources.nodes}"
         fi
-        export HF_HUB_OFFLINE=1 TENSORBOARD_LOGGING_DIR=$out/tensorboard
-        $launch train --spec {input.spec} --graph $(dirname {input.entities}) {params.model} \
-            --checkpoints $scratch/$content-{params.code} --out $out
-        rm -rf $scratch
+        export HF_HUB_OFFLINE=1 TENSORBOARD_LOGGING_DIR="$out/tensorboard"
+        $launch train --spec {input.spec:q} --graph $(dirname {input.entities:q}) {params.model} \
+            --checkpoints "$scratch/$content-"{params.code:q} --out "$out"
+        rm -rf "$scratch"
         """
 
 
@@ -77,8 +77,8 @@ rule embed_run:
         model=model_option,
         shard="1/1",
     shell:
-        "HF_HUB_OFFLINE=1 kglm embed --spec {input.spec} --graph $(dirname {input.entities}) {params.model} "
-        "--weights {input.weights} --shard {params.shard} --out $(dirname {output.entities}) > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm embed --spec {input.spec:q} --graph $(dirname {input.entities:q}) {params.model} "
+        "--weights {input.weights:q} --shard {params.shard:q} --out $(dirname {output.entities:q}) > {log:q} 2>&1"
 
 
 # Millions of entities are encoded in parts, by as many jobs.
@@ -120,10 +120,10 @@ rule join_shards:
         code=code_hash("join"),
     shell:
         """
-        exec >{log} 2>&1
-        kglm join --shards {input.entities} --out {output.entities}
-        kglm join --shards {input.queries} --out {output.queries}
-        cp {input.interaction[0]} {output.interaction}
+        exec >{log:q} 2>&1
+        kglm join --shards {input.entities:q} --out {output.entities:q}
+        kglm join --shards {input.queries:q} --out {output.queries:q}
+        cp {input.interaction[0]:q} {output.interaction:q}
         """
 
 
@@ -153,5 +153,5 @@ rule score_triples:
         code=run_code("score"),
         model=model_option,
     shell:
-        "HF_HUB_OFFLINE=1 kglm score --spec {input.spec} --graph $(dirname {input.entities}) {params.model} "
-        "--weights {input.weights} --out {output} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 kglm score --spec {input.spec:q} --graph $(dirname {input.entities:q}) {params.model} "
+        "--weights {input.weights:q} --out {output:q} > {log:q} 2>&1"

@@ -1,8 +1,10 @@
 """The closed, typed schemas of dataset and corpus entries, and the one line that says what is wrong."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
@@ -19,6 +21,35 @@ _APART = {
 }
 
 
+# Names of a query's parts that hold what nobody else may know, and how long a word is no longer one.
+_SECRET = re.compile("token|key|secret|sig|auth|pass|credential|session", re.IGNORECASE)
+_LONG = 24
+
+
+def addresses(entry: object) -> Iterator[str]:
+    """All addresses of a dataset or corpus entry."""
+    if isinstance(entry, Mapping):
+        for key, value in entry.items():
+            if key in ("url", "base_url") and isinstance(value, str):
+                yield value
+            else:
+                yield from addresses(value)
+    elif isinstance(entry, str) and entry.startswith(("http://", "https://")):
+        yield entry
+    elif isinstance(entry, list):
+        for value in entry:
+            yield from addresses(value)
+
+
+def check_addresses(entry: Mapping, where: str) -> None:
+    """InputError for an address with a secret in it: it would stand in specifications, logs and process lists."""
+    for address in addresses(entry):
+        for name, value in parse_qsl(urlsplit(address).query):
+            if "${" not in value and (_SECRET.search(name) or len(value) > _LONG):
+                remedy = f"write {name}=${{NAME}} and set the environment variable NAME when you fetch"
+                raise InputError(f"an address has a secret in it (the part {name!r} of its query)", where, remedy)
+
+
 @cache
 def _validator(kind: str) -> Draft202012Validator:
     path = Path(__file__).parent / "schemas" / f"{kind}.schema.yaml"
@@ -27,6 +58,7 @@ def _validator(kind: str) -> Draft202012Validator:
 
 def check(spec: Mapping, kind: str) -> None:
     """InputError naming the first key of a `dataset` or `corpus` entry that its schema or its other keys forbid."""
+    check_addresses(spec, ".".join(filter(None, [kind, str(spec.get("name", ""))])))
     errors = list(_validator(kind).iter_errors(spec))
     if errors:
         error = _closest(min(errors, key=lambda error: (len(error.path), str(error.path))))
@@ -61,6 +93,9 @@ def _told(error: ValidationError, where: str) -> tuple[str, str, str]:
         return f"the text {error.instance!r} where a number belongs", where, "write it bare, as 42 or 1.0e-4"
     if error.validator == "pattern" and "A-Z" in wanted:
         return f"{error.instance!r} is no plain name", where, "use letters, digits, '.', '_' and '-'"
+    if error.validator == "pattern" and "@" in wanted and "@" in str(error.instance):
+        remedy = "take user and password out of it; a ${NAME} in an address is read from the environment"
+        return "an address with a user or a password", where, remedy
     if error.validator == "pattern":
         return f"{error.instance!r} does not have the form {wanted}", where, "mend it"
     return error.message[:200], where, "see the schema of this entry"

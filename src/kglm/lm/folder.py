@@ -29,6 +29,8 @@ WANTED = (
     "LICENSE*",
     "USE_POLICY*",
 )
+# Input embeddings of LLaMA and its kin, GPT-2, BERT.
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 
 
@@ -86,21 +88,64 @@ def parameter_count(folder: Path) -> int:
     )
 
 
+def embedding_rows(folder: Path) -> int | None:
+    """How many tokens the input embeddings of a folder have a row for; None where they have another name."""
+    for file in weight_files(folder):
+        with safe_open(file, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                if name.endswith(_EMBEDDINGS):
+                    return tensors.get_slice(name).get_shape()[0]
+    return None
+
+
 def _shapes(file: Path) -> list[tuple[str, list[int]]]:
     with safe_open(file, framework="numpy") as tensors:
         slices = [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118 (no mapping)
         return [(one.get_dtype(), one.get_shape()) for one in slices]
 
 
+def _mapping(path: Path, where: object) -> dict:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path.name} is no JSON ({error})", where, "fetch the model again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name} holds no mapping", where, "fetch the model again")
+    return content
+
+
+def _asked_code(content: object) -> str | None:
+    """The key, at any depth, by which a configuration asks for code that transformers does not hold itself.
+
+    An attention implementation with a slash is a repository of the hub, whose kernel would be fetched and run.
+    """
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key == "auto_map" or (key.endswith("attn_implementation") and "/" in json.dumps(value)):
+                return key
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return next(filter(None, map(_asked_code, parts)), None)
+
+
+def refuse_links(folder: Path) -> None:
+    """InputError for a file of a model folder that is a link to somewhere else.
+
+    A snapshot in the hub's cache consists of links into the cache's own folder of that model.
+    """
+    folder = Path(folder).resolve()
+    root = folder.parents[1] if folder.parent.name == "snapshots" else folder
+    for file in sorted(folder.iterdir()):
+        if file.is_symlink() and root not in file.resolve().parents:
+            raise InputError("is a link out of the model's folder", file, "put the file itself there")
+
+
 def _refuse_code(folder: Path, where: object) -> None:
     remedy = "such code is never run: take a model that transformers knows by itself"
-    for name in ("config.json", "tokenizer_config.json"):
-        path = folder / name
-        try:
-            asks = path.is_file() and "auto_map" in json.loads(path.read_text("utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{name} is no JSON ({error})", where, "fetch the model again") from None
-        if asks:
-            raise InputError(f"{name} asks for code of its own (auto_map)", where, remedy)
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        if (folder / name).is_file() and (key := _asked_code(_mapping(folder / name, where))):
+            raise InputError(f"{name} asks for code of its own ({key})", where, remedy)
+    if "quantization_config" in _mapping(folder / "config.json", where):
+        what = "its weights are quantised (quantization_config), which takes a package of their own to read"
+        raise InputError(what, where, "give the model with its full weights")
     if scripts := sorted(file.name for file in folder.glob("*.py")):
         raise InputError(f"holds code of its own ({', '.join(scripts)})", where, remedy)

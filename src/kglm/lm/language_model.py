@@ -20,12 +20,15 @@ from kglm.errors import InputError
 from kglm.files import read_json
 from kglm.lm.folder import check_whole
 
+_SAFELY = {"local_files_only": True, "trust_remote_code": False}
+_ATTENTION = "sdpa"  # PyTorch's own: a model's configuration must not choose it, for it may name a kernel of the hub
+
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder; its padding side is right, and padding is the end token where it has none."""
     folder = _folder(directory)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_SAFELY)
     except (
         ValueError,
         OSError,
@@ -46,11 +49,7 @@ def load_causal(directory: Path, weights: Path | None = None, dtype: str = "floa
     runs; InputError where the folder holds no model.
     """
     model = AutoModelForCausalLM.from_pretrained(
-        _folder(directory),
-        **_precision(dtype),
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
+        _folder(directory), **_precision(dtype), **_SAFELY, use_safetensors=True, attn_implementation=_ATTENTION
     )
     if weights is not None and any(Path(weights).glob("adapter_*")):
         from peft import PeftModel
@@ -67,12 +66,13 @@ def load_encoder(directory: Path, dtype: str = "float32") -> PreTrainedModel:
 
     dtype: float32 or bfloat16. InputError where the folder holds no model, or one of another kind.
     """
-    folder, safely = _folder(directory), {"local_files_only": True, "trust_remote_code": False}
-    family = AutoConfig.from_pretrained(folder, **safely).model_type
+    folder = _folder(directory)
+    family = AutoConfig.from_pretrained(folder, **_SAFELY).model_type
     if family != "bert":
         raise InputError(f"is a model of type {family}", directory, "give an encoder: a model of type bert")
     options = {"use_safetensors": True, "add_pooling_layer": False, **_precision(dtype)}
-    model, loaded = AutoModel.from_pretrained(folder, **safely, **options, output_loading_info=True)
+    options |= {"attn_implementation": _ATTENTION, "output_loading_info": True}
+    model, loaded = AutoModel.from_pretrained(folder, **_SAFELY, **options)
     if loaded["missing_keys"]:
         raise InputError(f"has no weights {min(loaded['missing_keys'])}", directory, "give a whole model")
     return model.eval()

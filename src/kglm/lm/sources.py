@@ -18,7 +18,7 @@ from kglm.errors import InputError
 from kglm.files import sha256
 from kglm.lm.access import HUB_ERRORS, explain
 from kglm.lm.entries import Hub, Local, Wheel, climbs
-from kglm.lm.folder import WANTED, check_folder
+from kglm.lm.folder import WANTED, check_folder, refuse_links
 
 
 def fetch_hub(entry: Hub, folder: Path) -> dict:
@@ -39,6 +39,7 @@ def copy_local(entry: Local, folder: Path) -> dict:
     path = Path(entry.path).expanduser()
     if not path.is_dir():
         raise InputError("no such folder", path, "give the folder of the model in `path`")
+    refuse_links(path)
     check_folder(path)
     _place(path, folder, link=False)
     return {"path": entry.path}
@@ -125,7 +126,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        options = {"gguf_file": file.name, "local_files_only": True}
+        options = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
         read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
     except Exception as error:  # whatever transformers stumbles over in the file
@@ -135,7 +136,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     # A model read from GGUF refuses to be saved, and the entry in its configuration sends the next reader to the
     # GGUF file; the numbers are plain float32 by now, so a model that knows nothing of GGUF takes them.
     del read.config.quantization_config
-    plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
+    plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32, trust_remote_code=False)
     plain.load_state_dict(read.state_dict())
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

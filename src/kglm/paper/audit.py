@@ -11,6 +11,7 @@ from kglm.paper.claims import claims
 from kglm.paper.findings import CHECKS, HITS, SHOWN, Finding, findings
 from kglm.paper.layout import Layout, Line, text_lines, to_latex, to_markdown
 from kglm.paper.reported import METRICS, reported
+from kglm.paper.text import spreadsheet
 
 COLUMNS = ["check", "dataset", "row", "against", "finding"]
 CAPTION = "What in the reported numbers cannot be, or does not agree, and what the papers' texts say of them."
@@ -87,7 +88,7 @@ def _write(found: list[Finding], out: Path) -> None:
     layout = _layout(found)
     rows = [(f.check, f.row.dataset, str(f.row), str(f.against or ""), f.text) for f in found]
     contents = {
-        "csv": pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n"),
+        "csv": spreadsheet(pd.DataFrame(rows, columns=COLUMNS)),
         "md": f"**{CAPTION}**\n\n{to_markdown(layout)}",
         "tex": TEX.format(tabular=to_latex(layout, CAPTION, "tab:audit")) if found else "Nothing was found.\n",
     }

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kglm.errors import InputError
 from kglm.files import atomic_file
-from kglm.paper.text import latex
+from kglm.paper.text import latex, read_spreadsheet
 
 DEVIATIONS = ["paper", "point", "described", "here", "reason"]
 # How the id of a table or figure begins -> whose it is; the others are our own.
@@ -90,7 +90,7 @@ def _missing(tables: list[Path]) -> str:
     for path in tables:
         if not path.with_suffix(".csv").exists():
             raise InputError("no such file", path.with_suffix(".csv"), "it belongs beside the table's .tex")
-        cells = pd.read_csv(path.with_suffix(".csv"), dtype=str, keep_default_na=False)
+        cells = read_spreadsheet(path.with_suffix(".csv"))
         if "reproduced" not in cells:  # a table of texts
             continue
         parts = []

@@ -27,7 +27,7 @@ from kglm.paper.layout import (
     to_markdown,
 )
 from kglm.paper.quotations import cases, entities
-from kglm.paper.text import latex, markdown
+from kglm.paper.text import latex, markdown, spreadsheet
 
 FLOAT = r"""\begin{{table}}[htbp]
 \centering
@@ -77,16 +77,15 @@ def table(spec: dict, inputs: list[Path], out: Path) -> None:
     text = "\n".join([f"**{markdown(caption)}**", "", grids, *(f"* {markdown(note)}" for note in notes), ""])
     _write(with_ending(out, "tex"), tex)
     _write(with_ending(out, "md"), text)
-    _write(with_ending(out, "csv"), frame.to_csv(index=False, lineterminator="\n"))
+    _write(with_ending(out, "csv"), spreadsheet(frame))
 
 
 def _content(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[Layout], list[str]]:
     """What the CSV file holds, the lines of the other two, and the notes below."""
     kind = spec["kind"]
     if kind in _QUOTATIONS:
-        told = _QUOTATIONS[kind](spec, inputs)
-        frame = pd.DataFrame(told.rows, columns=told.titles())
-        return frame, [text_lines(told.header, told.rows, told.groups)], told.notes
+        header, rows, notes = _QUOTATIONS[kind](spec, inputs)
+        return pd.DataFrame(rows, columns=header), [text_lines(header, rows)], notes
     if kind not in _CELLS:
         raise InputError(f"unknown kind of table {kind!r}", spec["name"])
     cells, notes = _CELLS[kind](spec, inputs)

@@ -2,6 +2,9 @@
 
 import re
 import unicodedata
+from pathlib import Path
+
+import pandas as pd
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -42,8 +45,6 @@ _LATEX = {
     "✓": r"$\surd$",
     "✗": r"$\times$",
     "∞": r"$\infty$",
-    "⟨": r"$\langle$",
-    "⟩": r"$\rangle$",
     "†": r"$\dagger$",
     "⁻": r"$^{-}$",
     "¹": r"$^{1}$",
@@ -122,6 +123,33 @@ def markdown(text: object) -> str:
 def _turns(character: str) -> bool:
     """Whether a mark turns the direction of all that follows it, cells of others included."""
     return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+def spreadsheet(frame: pd.DataFrame) -> str:
+    """A frame as CSV for people, whose programs take a text that begins like a formula for one: see `defused`."""
+    safe = frame.map(defused).rename(columns=defused)
+    return safe.to_csv(index=False, lineterminator="\n")
+
+
+def defused(cell: object) -> object:
+    """A cell with an apostrophe before what a spreadsheet would run; numbers, and all that is no text, as they are."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def read_spreadsheet(path: Path) -> pd.DataFrame:
+    """What `spreadsheet` wrote, as texts and as it was before."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False).map(_as_written).rename(columns=_as_written)
+
+
+def _as_written(cell: object) -> object:
+    """The cell that `defused` was given."""
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and defused(cell[1:]) == cell else cell
 
 
 def shorten(text: str, length: int) -> str:

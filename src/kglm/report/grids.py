@@ -11,7 +11,7 @@ import pandas as pd
 from kglm.errors import InputError
 from kglm.paper.layout import number
 from kglm.paper.reported import LOWER_IS_BETTER
-from kglm.paper.text import one_line
+from kglm.paper.text import one_line, read_spreadsheet
 
 # The columns that all tables of numbers have; the others are tables of texts.
 _NUMBERS = {"row", "dataset", "metric", "reported", "reproduced", "difference", "low", "high", "run", "unit"}
@@ -106,7 +106,7 @@ def text_grid(
 def read_csv(path: Path) -> pd.DataFrame:
     """A CSV file as texts; InputError where it is none."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return read_spreadsheet(path)
     except FileNotFoundError:
         raise InputError("no such file", path, "run the stage that writes it") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
