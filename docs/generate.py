@@ -121,7 +121,8 @@ def reproduced() -> str:
     """The rows of reproduced.csv: those that a paper has, those that none has, and those of which nothing came.
 
     runs: one, or several that differ in their seed; none: nothing came of the row, and `why` says why. threshold: of an
-    accuracy, `global` or `relation`. A difference is told where dataset and metric are the paper's.
+    accuracy, `global` or `relation`. A difference is told where dataset, metric and base
+    model (none, of structure-based methods) are the paper's.
     """
     numbers = reported()
     of_papers, others, not_run = [], [], []
@@ -137,7 +138,9 @@ def reproduced() -> str:
             continue
         ours, model, time, value = _ours(row, unit)
         if row["table"]:
-            difference = f"{value - about['number']:+.{_decimals(unit)}f}".replace("-", "−")
+            difference = (
+                _difference(value - about["number"], unit) if row["paper_model"] in ("", model) else "other model"
+            )
             of_papers.append((name, about["value"], row["paper_model"], ours, model, time, difference, row["why"]))
         else:
             others.append((name, ours, model, time, row["why"]))
@@ -187,6 +190,10 @@ def _training(names: list[str]) -> str:
         return "none"
     seconds = sum(record["wall_seconds"] for record in records) / len(records)
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _difference(value: float, unit: str) -> str:
+    return f"{value:+.{_decimals(unit)}f}".replace("-", "−")
 
 
 def _unit(metric: str) -> str:

@@ -46,6 +46,7 @@ class Results:
         self._training(name, about, mrr)
         self._attention(name, about)
         perplexity = {"corpus": "prose", "token_perplexity": 5.125, "word_perplexity": 9.0, "tokens": 1234}
+        perplexity["context"] = 512
         self.write(f"runs/{name}/perplexity.json", about | perplexity)
         share = {"accuracy": 0.25, "confidence": [0.2, 0.31], "questions": 40}
         self.write(f"runs/{name}/mmlu.json", about | share)

@@ -51,7 +51,11 @@ SPECS = {
 FACTS = {
     "triples": ["Dataset: WN18RR", "model: llama{-}2".replace("{-}", "-"), "n = 3", "Scale: tiny."],
     "entities": ["Dataset: WN18RR", "model: llama-2-7b", "n = 3"],
-    "bars": ["Dataset: WN18RR", "Questions, zero-shot: n = 40 questions", "Prose: prose, n = 1,234 tokens"],
+    "bars": [
+        "Dataset: WN18RR",
+        "Questions, zero-shot: n = 40 questions",
+        "Prose: prose, n = 1,234 tokens, context of 512.",
+    ],
     "layers": ["corpus: prose", "n = 7 sentences"],
     "epochs": ["model: llama-2-7b", "n = 7 sentences"],
     "degrees": [

@@ -184,7 +184,8 @@ def _questions(panel: dict, spec: dict, results: dict) -> list[str]:
         elif panel["analysis"] == "mmlu" and "questions" in result:
             counts.add(result["questions"])
         elif panel["analysis"] == "perplexity" and "tokens" in result:
-            return [f"{panel['title']}: {result['corpus']}, n = {result['tokens']:,} tokens."]
+            context = f", context of {result['context']:,}" if "context" in result else ""
+            return [f"{panel['title']}: {result['corpus']}, n = {result['tokens']:,} tokens{context}."]
     many = " or ".join(f"{count:,}" for count in sorted(counts))
     how = f", {spec['setting'].replace('_', '-')}" if panel["analysis"] == "kgqa" else ""
     return [f"{panel['title']}{how}: n = {many} questions, bars are 95 % intervals."] if counts else []
