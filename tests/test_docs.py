@@ -38,10 +38,13 @@ def test_reproduced_rows_are_measured_or_explained(monkeypatch, tmp_path):
     monkeypatch.setattr(generate, "PUBLISHED", tmp_path)
     page = generate.reproduced()
     assert "LMKE (BERT-base), UMLS, accuracy (%) | 92.4 | BERT-base | 60.0 [" in page
-    assert "2 seeds | tiny | 90 s | −32.4 | smaller |" in page
+    assert "2 seeds | tiny | 90 s | other model | smaller |" in page
     assert "\n* LMKE, Table 4: KG-BERT, UMLS, accuracy (%) (89.7 in the paper): it ran out of time\n" in page
     assert "\n| LMKE, umls, accuracy (%) | 50.0 [40.0, 80.0] | tiny | 90 s | nobody else has it |\n" in page
     assert "\n| LMKE, WikiText, perplexity per token | 31.2 | tiny | 90 s | of its language model |\n" in page
+    for model in ("tiny", ""):  # the paper's own model, and none: these are compared
+        (tmp_path / "rows.csv").write_text(columns + rows.replace("BERT-base,smaller", f"{model},smaller"))
+        assert "2 seeds | tiny | 90 s | −32.4 | smaller |" in generate.reproduced()
     (tmp_path / "rows.csv").write_text(columns + rows.replace("lmke_umls-1", "lmke_umls-9"))
     with pytest.raises(InputError, match="lmke_umls-9 is not published"):
         generate.reproduced()
