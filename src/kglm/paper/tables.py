@@ -47,7 +47,7 @@ NOTES = r"""\par\smallskip
 \end{{minipage}}
 """
 # Between grids of one table.
-_BELOW = "\\par\\medskip\n"
+_BELOW = "\\par\\medskip\\centering\n"
 _QUOTATIONS = {"cases": cases, "entities": entities}
 _CELLS = {
     "link_prediction": link_prediction,
