@@ -97,6 +97,8 @@ def _method_inputs(spec: dict) -> list[str]:
 def _text_inputs(spec: dict, what: str) -> list[str]:
     if spec["kind"] == "cases":
         return [run_file(series["run"], "kgqa.json") for series in spec["series"]]
+    if spec["kind"] == "geometry":
+        return [run_file(series["run"], "anisotropy.json") for series in spec["series"]]
     if spec["kind"] == "entities":
         return [run_file(spec["run"], "similarity.json")]
     raise InputError(f"unknown kind of {what} {spec['kind']!r}", spec.get("name", what))

@@ -16,6 +16,7 @@ from kglm.paper.cells import (
     statistics,
 )
 from kglm.paper.cost import cost, cost_lines
+from kglm.paper.geometry import geometry
 from kglm.paper.layout import (
     Layout,
     fits_a_page,
@@ -48,7 +49,7 @@ NOTES = r"""\par\smallskip
 """
 # Between grids of one table.
 _BELOW = "\\par\\medskip\\centering\n"
-_QUOTATIONS = {"cases": cases, "entities": entities}
+_QUOTATIONS = {"cases": cases, "entities": entities, "geometry": geometry}
 _CELLS = {
     "link_prediction": link_prediction,
     "classification": classification,
