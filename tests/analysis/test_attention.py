@@ -10,7 +10,7 @@ from kglm.methods._interface import build_method
 
 from .conftest import IDENTITY, SPEC
 
-PARAMETERS = {"maximum_length": 64, "context_neighbours": 3, "window": 2, "entity_text": "name"}
+PARAMETERS = {"maximum_length": 64, "context_walks": 3, "window": 2, "entity_text": "name"}
 
 
 def spec_of(parameters: dict = PARAMETERS, **options) -> dict:

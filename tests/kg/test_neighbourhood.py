@@ -48,8 +48,8 @@ def test_adjacency_joins_the_ends_of_training_triples(rows):
 
 
 @settings(deadline=None, max_examples=50)
-@given(rows=ROWS, sequences=SEQUENCES, hops=st.integers(0, 5), distinct=st.sampled_from([1, 4, 2048]))
-def test_near_is_a_short_path_with_and_without_a_table(rows, sequences, hops, distinct):
+@given(rows=ROWS, sequences=SEQUENCES, hops=st.integers(0, 5), at_once=st.sampled_from([1, 4, 1024]))
+def test_near_is_a_short_path_with_and_without_a_table(rows, sequences, hops, at_once):
     built, far = small_graph(rows, ENTITIES), distances(rows)
     expected = np.zeros((*sequences.shape, sequences.shape[1]), bool)
     for row, i, j in np.ndindex(expected.shape):
@@ -57,8 +57,9 @@ def test_near_is_a_short_path_with_and_without_a_table(rows, sequences, hops, di
         expected[row, i, j] = one >= 0 and other >= 0 and far[one].get(other, ENTITIES) <= hops
     table, products = Neighbourhood.of(built, hops), Neighbourhood.of(built, hops, table_bytes=0)
     assert table.table is not None and products.table is None
-    with pytest.MonkeyPatch.context() as patch:  # sequences are multiplied in groups of so many entities
-        patch.setattr("kglm.kg.neighbourhood._DISTINCT", distinct)
+    with pytest.MonkeyPatch.context() as patch:  # so many neighbours and pairs are looked at together
+        patch.setattr("kglm.kg.neighbourhood._NEIGHBOURS", at_once)
+        patch.setattr("kglm.kg.neighbourhood._PAIRS", at_once)
         for neighbourhood in (table, products):
             found = neighbourhood.near(sequences)
             assert found.dtype == bool and found.shape == expected.shape
@@ -73,6 +74,16 @@ def test_a_table_made_in_blocks_is_the_same(monkeypatch, ring_graph):
     whole = Neighbourhood.of(ring_graph, 2).table
     monkeypatch.setattr("kglm.kg.neighbourhood._ROWS", 5)
     assert (Neighbourhood.of(ring_graph, 2).table == whole).all()
+
+
+def test_a_table_is_made_when_somebody_asks(ring_graph, monkeypatch):
+    made = []
+    monkeypatch.setattr("kglm.kg.neighbourhood._table", lambda *_: made.append(True) or np.zeros((13, 2), np.uint8))
+    neighbourhood = Neighbourhood.of(ring_graph, 2)
+    assert not made
+    for _ in range(2):
+        neighbourhood.near(np.array([[0, 1]]))
+    assert len(made) == 1
 
 
 def test_a_large_graph_gets_no_table():
@@ -123,6 +134,6 @@ def test_fb15k_237_with_two_hops(built):
         start = time.perf_counter()
         found = neighbourhood.near(sequences)
         seconds.append(time.perf_counter() - start)
-    products = Neighbourhood(2, neighbourhood.steps, None).near(sequences[:64])
-    assert (found[:64] == products).all()
+    pairs = Neighbourhood(2, neighbourhood.steps, table_bytes=0).near(sequences[:64])
+    assert (found[:64] == pairs).all()
     assert min(seconds) < 0.1  # 0.01 s where it was measured; machines and their loads differ

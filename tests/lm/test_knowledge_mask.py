@@ -17,7 +17,8 @@ LENGTH, SLOTS = 12, 3
 def cases(draw):
     """Classes (1, s) with padding at the end, and a symmetric, reflexive `near`."""
     length = draw(st.integers(1, LENGTH))
-    classes = draw(st.lists(st.integers(UNKNOWN, SLOTS - 1), min_size=1, max_size=length))
+    kinds = st.integers(0, 2 * SLOTS - 1) | st.sampled_from([TEXT, UNKNOWN])
+    classes = draw(st.lists(kinds, min_size=1, max_size=length))
     classes += [PADDING] * (length - len(classes))
     pairs = draw(st.lists(st.booleans(), min_size=SLOTS**2, max_size=SLOTS**2))
     near = torch.tensor(pairs).reshape(SLOTS, SLOTS)
@@ -36,9 +37,9 @@ def may_interact(classes, near, i, j, window, language_model) -> bool:
         return b == UNKNOWN or abs(i - j) <= window  # a row that nobody reads
     if abs(i - j) <= window or UNKNOWN in (a, b):
         return True
-    if a == TEXT and b == TEXT:
-        return language_model
-    return a >= 0 and b >= 0 and bool(near[0, a, b])
+    if language_model and all(c == TEXT or c >= SLOTS for c in (a, b)):
+        return True
+    return a >= 0 and b >= 0 and bool(near[0, a % SLOTS, b % SLOTS])
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,7 +9,7 @@ from kglm.kg.graph import Graph
 from kglm.methods._interface import build_method
 from kglm.methods.kg_bilm import Method
 
-SMALL = {"maximum_length": 64, "context_neighbours": 2, "dropout": 0.0, "lora_dropout": 0.0}
+SMALL = {"maximum_length": 64, "context_walks": 2, "dropout": 0.0, "lora_dropout": 0.0}
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ CASES = {
     ),
     "c_lmke": ("encoder_folder", {}, 0.2),
     "lmke": ("encoder_folder", {}, 0.2),
-    "kg_bilm": ("model_folder", {"dropout": 0.0, "context_neighbours": 2}, 0.2),
+    "kg_bilm": ("model_folder", {"dropout": 0.0, "context_walks": 2}, 0.2),
     "simkgc": ("encoder_folder", {"pre_batch_negatives": 12}, 0.2),
     "star": ("encoder_folder", {}, 0.2),
     "kg_bert": ("encoder_folder", {"maximum_length": 64, "negatives": 1}, 0.2),

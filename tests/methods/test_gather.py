@@ -37,10 +37,11 @@ CASES = {
         "model_folder",
         {
             "maximum_length": 64,
-            "context_neighbours": 2,
+            "context_walks": 2,
             "dropout": 0.0,
             "lora_dropout": 0.0,
             "contrastive_batch_size": 8,
+            "chunk_size": 3,
         },
     ),
 }

@@ -22,7 +22,7 @@ from .graphs import batch, gradients, graph_of, train_triples
 def test_contrastive_loss_is_equation_12(kg_bilm, ring_graph):
     method = kg_bilm()
     views = batch(method, train_triples(ring_graph))["views"]
-    z = method.pooled(**views)
+    z = method.pooled_chunks(**views)
     first, second = z[: len(z) // 2].double(), z[len(z) // 2 :].double()
     assert len(first) == ring_graph.entity_count
     expected = 0.0
@@ -65,12 +65,12 @@ def test_aligned_are_the_vectors_that_are_scored(kg_bilm, ring_graph, view):
     triples = train_triples(ring_graph)[:5]
     inputs = batch(method, triples)["alignment"]
     with torch.no_grad():
-        queries = method.pooled(**inputs["queries"])[inputs["query_rows"]].numpy()
-        answers = method.pooled(**inputs["answers"])[inputs["answer_rows"]].numpy()
+        queries = method.pooled_chunks(**inputs["queries"])[inputs["query_rows"]].numpy()
+        answers = method.pooled_chunks(**inputs["answers"])[inputs["answer_rows"]].numpy()
     expected = method.encode_queries(triples[:, 0], triples[:, 1], 8), method.encode_entities(triples[:, 2], 8)
     assert np.allclose(queries, expected[0], atol=1e-5) is (view == "text")
     assert np.allclose(answers, expected[1], atol=1e-5) is (view == "text")
-    kinds = method.vocabulary.kinds(inputs["queries"]["ids"].numpy())
+    kinds = method.vocabulary.kinds(inputs["queries"]["parts"][0]["ids"].numpy())
     assert (ENTITY in kinds) is (view == "graph")
 
 
@@ -163,6 +163,7 @@ ABLATIONS = {
     "LoRA": {"lora_modules": "att-ffn"},
     "frozen words, sampled": {"lora_modules": "ffn", "maximum_exact_entities": 0, "sampled_entities": 3},
     "bfloat16": {"base_weights": "bfloat16", "lora_modules": "ffn"},
+    "short walks, in groups": {"context_radius": 1, "chunk_size": 4, "parents": "none"},
     "random starts": {"entity_initialisation": "random", "language_model_mode": False},
 }
 
@@ -225,6 +226,7 @@ def test_the_decoder_has_its_own_learning_rate(kg_bilm):
         ({"mask_ratio": 0.0}, "mask_ratio"),
         ({"temperature": 0.0}, "temperature"),
         ({"span_deletion": 1.0}, "span_deletion"),
+        ({"context_radius": 0}, "context_radius"),
         ({"masked_prediction_weight": 0.0}, "scoring: pooled"),
         ({"attention": "full"}, "attention"),
         ({"maximum_length": 4096}, "2048 positions"),
@@ -256,7 +258,7 @@ def test_wikidata5m_shape(kg_bilm, tmp_path):
     graph = wikidata5m_graph()
     sampling = {"maximum_exact_entities": 10_000, "sampled_entities": 1024}
     method = kg_bilm(graph, **sampling, contrastive_batch_size=16, entity_text="description")
-    assert method.neighbourhood.hops == 2
+    assert method.neighbourhood.hops == 2 and method.neighbourhood.table is None
     triples = np.random.default_rng(0).permutation(train_triples(graph))
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-3)
     for step in range(3):

@@ -40,10 +40,11 @@ def test_the_weighted_sum_over_the_sample_is_unbiased():
 def test_the_loss_is_equation_10(kg_bilm, ring_graph):
     method = kg_bilm()
     masked = batch(method, train_triples(ring_graph))["masked"]
-    hidden = method.states(**masked["inputs"])
+    (part,), (places,) = masked["parts"], masked["positions"]
+    hidden = method.states(**part)
     vectors = torch.cat([method.embedding.words.weight, method.embedding.further.weight[: ring_graph.entity_count]])
     terms = []
-    for (row, column), target in zip(masked["positions"].tolist(), masked["targets"].tolist(), strict=True):
+    for (row, column), target in zip(places.tolist(), masked["targets"].tolist(), strict=True):
         logits = vectors @ hidden[row, column - 1] + method.bias
         terms.append(-torch.log_softmax(logits, dim=0)[target])
     torch.testing.assert_close(method(masked=masked)["masked_prediction"], torch.stack(terms).mean())

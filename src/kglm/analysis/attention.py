@@ -37,7 +37,7 @@ def attention(spec: dict, graph: Path, model: Path, weights: Path, out: Path) ->
     if not -len(layers) <= options["layer"] < len(layers):
         raise InputError(f"there is no layer {options['layer']}", spec["name"], f"the model has {len(layers)}")
     layer = options["layer"] % len(layers)
-    tokens, kinds = method.labels(method.query(head, relation))
+    tokens, kinds = method.labels(method.query(head, relation).ids)
     result = identity(spec) | {
         "tokens": tokens,
         "kinds": kinds,

@@ -5,6 +5,7 @@ triples point (Section 3.3 and Appendix C.1), and masks entities by PageRank and
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sparse
@@ -12,12 +13,11 @@ import scipy.sparse as sparse
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
 
-# Up to so many bytes the answers for all pairs of entities are held, one bit each.
-TABLE_BYTES = 2**28
+TABLE_BYTES = 2**26
 
 _ROWS = 512  # of the table made at once
-_DISTINCT = 2048  # entities multiplied at once where there is no table
-_FILLED = 2**28  # bits of their rows, where more than two hops leave these hardly sparse
+_NEIGHBOURS = 16  # of an entity that are tried at first
+_PAIRS = 1024  # whose walks of more than one step are held at once
 
 
 def adjacency(graph: Graph) -> sparse.csr_matrix:
@@ -33,23 +33,31 @@ def adjacency(graph: Graph) -> sparse.csr_matrix:
 class Neighbourhood:
     """Which entities lie within `hops` of each other.
 
-    steps: bool (E, E), adjacency and diagonal: one hop or none. table: uint8 (E + 1, ⌈(E + 1) / 8⌉), bit j (the
-    lowest first) of row i says whether i and j are near; the last row and bit, for no entity, are 0. Without a
-    table, near() multiplies the rows of the entities that it is asked about.
+    steps: bool (E, E), adjacency and diagonal, its columns sorted: one hop or none. table_bytes: a graph for which
+    the answers of all pairs take no more, one bit each, has them in a table, once somebody asks.
     """
 
     hops: int
     steps: sparse.csr_matrix
-    table: np.ndarray | None
+    table_bytes: int = TABLE_BYTES
 
     @classmethod
     def of(cls, graph: Graph, hops: int, table_bytes: int = TABLE_BYTES) -> "Neighbourhood":
-        """From the training triples; no table is made that would take more than `table_bytes`."""
+        """From the training triples."""
         if hops < 0:
             raise InputError(f"{hops} hops", "neighbourhood", "give 0 or more")
-        steps = adjacency(graph) + sparse.eye_array(graph.entity_count, dtype=bool, format="csr")
-        fits = graph.entity_count**2 / 8 <= table_bytes
-        return cls(hops, steps, _table(steps, hops) if fits else None)
+        steps = sparse.csr_matrix(adjacency(graph) + sparse.eye_array(graph.entity_count, dtype=bool, format="csr"))
+        steps.sort_indices()
+        return cls(hops, steps, table_bytes)
+
+    @cached_property
+    def table(self) -> np.ndarray | None:
+        """uint8 (E + 1, ⌈(E + 1) / 8⌉): bit j (the lowest first) of row i says whether i and j are near.
+
+        The last row and bit, for no entity, are 0. None where it would be too large.
+        """
+        fits = self.steps.shape[0] ** 2 / 8 <= self.table_bytes
+        return _table(self.steps, self.hops) if fits else None
 
     def near(self, sequences: np.ndarray) -> np.ndarray:
         """Entity numbers int64 (b, m), -1 for none -> bool (b, m, m): entities within `hops` of each other.
@@ -59,30 +67,71 @@ class Neighbourhood:
         numbers = np.where(sequences < 0, self.steps.shape[0], sequences)
         if self.table is not None:
             return _look_up(self.table, numbers)
-        group = max(self._distinct_at_once() // max(numbers.shape[1], 1), 1)
-        parts = [self._near_by_products(numbers[at : at + group]) for at in range(0, len(numbers), group)]
-        return np.concatenate([np.zeros((0, *numbers.shape[1:], numbers.shape[1]), bool), *parts])
+        first, second = np.broadcast_arrays(numbers[:, :, None], numbers[:, None, :])
+        near = first == second
+        asked = (first < second) & (second < self.steps.shape[0])
+        pairs, places = np.unique(np.column_stack([first[asked], second[asked]]), axis=0, return_inverse=True)
+        near[asked] = self._near_pairs(*pairs.T)[places.reshape(-1)]
+        near |= near.transpose(0, 2, 1)
+        near[(numbers == self.steps.shape[0])[:, :, None] | (numbers == self.steps.shape[0])[:, None, :]] = False
+        return near
 
     def around(self, entities: np.ndarray) -> sparse.csr_matrix:
         """Entity numbers (n,) -> bool (n, E): what lies within `hops` of each, itself included."""
         return _walks(self.steps, entities, self.hops)
 
-    def _distinct_at_once(self) -> int:
-        return _DISTINCT if self.hops <= 2 else min(_DISTINCT, _FILLED // self.steps.shape[0])
+    def _near_pairs(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Entities (n,) that differ from their partners (n,) -> bool (n,)."""
+        if self.hops == 0:
+            return np.zeros(len(first), bool)
+        if self.hops == 1:
+            return _joined(self.steps, first, second)
+        if self.hops == 2:
+            return _meet(self.steps, first, second)
+        return np.concatenate(
+            [np.empty(0, bool)]
+            + [self._common(first[at : at + _PAIRS], second[at : at + _PAIRS]) for at in range(0, len(first), _PAIRS)]
+        )
 
-    def _near_by_products(self, numbers: np.ndarray) -> np.ndarray:
-        distinct, places = np.unique(numbers, return_inverse=True)
-        places = places.reshape(numbers.shape)
-        entities = distinct[distinct < self.steps.shape[0]]
-        meeting = np.zeros((len(distinct), len(distinct)), bool)
-        meeting[: len(entities), : len(entities)] = self._meeting(entities)
-        return meeting[places[:, :, None], places[:, None, :]]
+    def _common(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Whether walks from both ends, half the hops each, have an entity in common."""
+        further = _walks(self.steps, first, self.hops - self.hops // 2)
+        nearer = _walks(self.steps, second, self.hops // 2)
+        return further.multiply(nearer).getnnz(axis=1) > 0
 
-    def _meeting(self, entities: np.ndarray) -> np.ndarray:
-        """(n,) -> bool (n, n): whether walks from both ends, half the hops each, have an entity in common."""
-        further = _walks(self.steps, entities, self.hops - self.hops // 2)
-        nearer = _walks(self.steps, entities, self.hops // 2)
-        return (further @ nearer.T).toarray()
+
+def _joined(steps: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """steps[rows, columns], bool (n,), by bisection: SciPy's own look-up would first read the whole matrix."""
+    low, high = steps.indptr[rows].astype(np.int64), steps.indptr[rows + 1].astype(np.int64)
+    end, last = high, len(steps.indices) - 1
+    while (low < high).any():
+        middle = (low + high) // 2
+        less = (low < high) & (steps.indices[np.minimum(middle, last)] < columns)
+        low, high = np.where(less, middle + 1, low), np.where(less, high, np.minimum(high, middle))
+    return (low < end) & (steps.indices[np.minimum(low, last)] == columns)
+
+
+def _meet(steps: sparse.csr_matrix, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Whether entities (n,) and (n,) are joined or have a neighbour in common: bool (n,).
+
+    The neighbours of the one that has fewer are tried, some of them and then more: two that have very many usually
+    share one of the first.
+    """
+    degree = np.diff(steps.indptr).astype(np.int64)
+    swap = degree[first] > degree[second]
+    few, many = np.where(swap, second, first), np.where(swap, first, second)
+    found, tried, count = np.zeros(len(few), bool), np.zeros(len(few), np.int64), _NEIGHBOURS
+    waiting = np.arange(len(few))
+    while len(waiting):
+        size = np.minimum(degree[few[waiting]] - tried[waiting], count)
+        pair = np.repeat(waiting, size)
+        within = np.arange(len(pair)) - np.repeat(np.cumsum(size) - size, size)
+        between = steps.indices[steps.indptr[few[pair]] + tried[pair] + within]
+        found[pair[_joined(steps, many[pair], between)]] = True
+        tried[waiting] += size
+        waiting = waiting[~found[waiting] & (tried[waiting] < degree[few[waiting]])]
+        count *= 4
+    return found
 
 
 def _walks(steps: sparse.csr_matrix, entities: np.ndarray, hops: int) -> sparse.csr_matrix:

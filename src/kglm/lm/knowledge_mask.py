@@ -6,8 +6,8 @@ attention silently ignores a boolean mask of four dimensions.
 
 import torch
 
-# What stands at a position; an entity has the number of its slot instead, from 0.
-TEXT, UNKNOWN, PADDING = -1, -2, -3
+# What stands at a position; entities, and texts that belong to one, have numbers from 0 instead.
+TEXT, UNKNOWN, PADDING = -3, -2, -1
 _OTHERS = 3  # these three
 
 
@@ -21,13 +21,14 @@ def knowledge_mask(
 ) -> torch.Tensor:
     """The additive mask (b, 1, s, s): 0 where position i (row) sees position j (column), else the type's minimum.
 
-    classes: int64 (b, s), the slot of an entity or one of TEXT (words and relations), UNKNOWN (an entity that is
-    masked) and PADDING; near: bool (b, m, m), which slots hold entities within the threshold of hops.
+    classes: int64 (b, s): of an entity its slot, 0 to m - 1; of a word or relation m + the slot of its parent entity,
+    or TEXT where it has none; UNKNOWN of an entity that is masked; PADDING. near: bool (b, m, m), which slots hold
+    entities within the threshold of hops.
 
-    With `knowledge` (Equation 2), i sees j iff |i - j| <= window, or both are text in the language-model mode, or
-    both are entities that are near. An unknown entity sees all and is seen by all: its neighbourhood would tell who
-    it is. `causal` (j <= i) and `bidirectional` (all) are the two ends that Appendix C.1 names. Padding is seen by
-    nobody else; every position sees itself, so that no row is empty.
+    With `knowledge` (Equation 2, Appendix C.1.2), i sees j iff |i - j| <= window, or both are text in the
+    language-model mode, or the entities that they are or belong to are near. An unknown entity sees all and is seen
+    by all: its neighbourhood would tell who it is. `causal` (j <= i) and `bidirectional` (all) are the two ends that
+    Appendix C.1 names. Padding is seen by nobody else; every position sees itself, so that no row is empty.
     """
     real = classes != PADDING
     hidden = torch.finfo(dtype).min
@@ -48,13 +49,14 @@ def knowledge_mask(
 def _by_class(classes: torch.Tensor, near: torch.Tensor, language_model: bool, dtype: torch.dtype) -> torch.Tensor:
     """The mask (b, s, s) before the window: a small table of classes, spread over the positions by two gathers."""
     batch, length = classes.shape
-    slots = near.shape[1]
+    slots = 2 * near.shape[1]  # entities, and behind them the texts that belong to each
     size = slots + _OTHERS
     hidden = torch.finfo(dtype).min
     table = torch.full((batch, size, size), hidden, dtype=dtype, device=classes.device)
-    table[:, :slots, :slots].masked_fill_(near, 0)
+    table[:, :slots, :slots].masked_fill_(near.repeat(1, 2, 2), 0)
     if language_model:
-        table[:, TEXT, TEXT] = 0
+        texts = slice(near.shape[1], size + TEXT + 1)  # TEXT stands right behind them
+        table[:, texts, texts] = 0
     table[:, UNKNOWN, :] = 0
     table[:, :, UNKNOWN] = 0
     table[:, :, PADDING] = hidden

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from kglm.errors import InputError
 from kglm.lm.language_model import batches_by_length, pad
 
+T = TypeVar("T", bound=Sequence)
 Chunk = dict[str, torch.Tensor]
 Encode = Callable[[Chunk], torch.Tensor]  # a padded chunk of n sequences -> n vectors, or n numbers, float32
 
@@ -61,11 +62,11 @@ class TokenTexts:
         return self._known[number].tolist()
 
 
-def distinct(sequences: Iterable[Sequence[int]]) -> tuple[list[list[int]], np.ndarray]:
+def distinct(sequences: Iterable[T]) -> tuple[list[T], np.ndarray]:
     """The distinct sequences, and the row of each among them: what is equal is encoded once."""
-    first: dict[tuple, int] = {}
-    rows = np.array([first.setdefault(tuple(sequence), len(first)) for sequence in sequences], np.int64)
-    return [list(sequence) for sequence in first], rows
+    first: dict[tuple, tuple[int, T]] = {}
+    rows = [first.setdefault(tuple(sequence), (len(first), sequence))[0] for sequence in sequences]
+    return [sequence for _, sequence in first.values()], np.array(rows, np.int64)
 
 
 def chunks(sequences: Sequence[Sequence[int]], padding: int, size: int) -> tuple[list[Chunk], torch.Tensor]:

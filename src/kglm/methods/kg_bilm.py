@@ -6,6 +6,7 @@ knowledge-masked prediction and contrastive graph semantic aggregation. The fiel
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import torch
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.kg.neighbourhood import Neighbourhood
+from kglm.kg.subgraphs import NO_WALKS, Subgraphs
 from kglm.lm.entity_tokens import ExtendedEmbedding, initialise
 from kglm.lm.knowledge_mask import PADDING, knowledge_mask
 from kglm.lm.language_model import batches_by_length, last_token_pool, load_causal, load_tokenizer
@@ -27,16 +29,15 @@ from kglm.methods._units import (
     ENTITY,
     KINDS,
     MASK,
-    NO_EDGES,
     RELATION,
     WORD,
     Augmentation,
-    Context,
     Importance,
+    Padded,
+    Tokens,
     Units,
     Vocabulary,
     model_inputs,
-    padded,
 )
 
 PIECE = 65_536  # entities whose sequences are built at once
@@ -53,10 +54,14 @@ class Parameters:
     entity_text: Literal["none", "name", "description", "name_and_description"] = "name_and_description"
     inverse_text: Literal["dataset", "prefix"] = "dataset"  # the dataset's own, or "inverse" before the relation's
     relation_text: bool = True
-    context_neighbours: int = 8  # training triples at the entity of a sequence, at most
+    context_walks: int = 8  # along training triples from the entity of a sequence, at most: its sub-graph
+    context_radius: int = 2  # steps of a walk, at most
+    parents: Literal["none", "words", "words_and_relations"] = "words_and_relations"  # see what their entity sees
     entity_initialisation: Literal["random", "text"] = "text"  # at random, or the mean of the name's words
     masked_prediction_weight: float = 1.0
     mask_ratio: float = 0.15  # γ
+    importance_exponent: float = 1.0  # of PageRank and of entropy: 1 as they are, 0 all alike
+    mask_head: bool = True  # may the query's own entity be masked
     maximum_exact_entities: int = 50_000  # in the softmax; above it some are drawn
     sampled_entities: int = 8192
     contrastive_weight: float = 0.1
@@ -76,6 +81,7 @@ class Parameters:
     lora_alpha: float = 16.0
     lora_dropout: float = 0.05
     base_weights: Literal["float32", "bfloat16"] = "float32"
+    chunk_size: int = 64  # sequences that are padded to one length; 0: all of a step
     gradient_checkpointing: bool = False
 
     def __post_init__(self):
@@ -86,6 +92,8 @@ class Parameters:
             raise InputError(f"temperature is {self.temperature}", where, "it must be above 0")
         if not 0 <= self.entity_dropping < 1 or not 0 <= self.span_deletion < 1:
             raise InputError("entity_dropping and span_deletion are shares", where, "give 0 or more, below 1")
+        if self.context_walks < 0 or self.context_radius < 1:
+            raise InputError("the sub-graph has no size", where, "give context_walks of 0 or more, context_radius of 1")
         if not self.masked_prediction_weight and self.scoring == "mask":
             remedy = "set scoring: pooled"
             raise InputError("without masked prediction the masked position learns nothing", where, remedy)
@@ -120,7 +128,7 @@ class Method(_interface.LinkPredictor):
         self.known = KnownTriples(graph)
 
     def _prepare(self, graph: Graph) -> None:
-        """What sequences are made of: texts, context and neighbourhoods; and the first vectors of the tokens."""
+        """What sequences are made of: texts and sub-graphs; and the first vectors of the tokens."""
         p = self.parameters_
         relations = graph.relation_texts(p.inverse_text)
         if p.entity_initialisation == "text":
@@ -135,12 +143,24 @@ class Method(_interface.LinkPredictor):
             TokenTexts(texts, self.tokenizer, p.maximum_length),
             relation_texts if p.relation_text else [[] for _ in relations],
             p.maximum_length,
+            p.parents,
         )
-        self.importance = Importance(graph)
-        self.context = Context(graph)
-        self.neighbourhood = Neighbourhood.of(graph, p.hops) if p.attention == "knowledge" else None
-        dropping = p.entity_dropping if p.hops else 0.0  # the context lies one hop from its entity
-        self.augmentation = Augmentation(dropping, p.span_deletion, p.order_shuffling)
+        self.importance = Importance(graph, p.importance_exponent)
+        self.subgraphs = Subgraphs(graph)
+        self.augmentation = Augmentation(p.entity_dropping, p.span_deletion, p.order_shuffling, p.hops)
+
+    @cached_property
+    def neighbourhood(self) -> Neighbourhood:
+        """Of the whole training graph, made when somebody asks."""
+        return Neighbourhood.of(self.graph, self.parameters_.hops)
+
+    def near(self, members: np.ndarray) -> np.ndarray:
+        """As that of the neighbourhood, which is not asked where the answer is known or the mask does not read it."""
+        p = self.parameters_
+        if p.attention != "knowledge" or 2 * p.context_radius <= p.hops or members.shape[1] == 1:
+            shown = members >= 0
+            return shown[:, :, None] & shown[:, None, :]
+        return self.neighbourhood.near(members)
 
     def language_model(self) -> list[torch.nn.Module]:
         """See Method: the decoder, its words included; the vectors of entities and relations are not its own."""
@@ -177,18 +197,22 @@ class Method(_interface.LinkPredictor):
         rows, noise = [], []
         for (head, relation, tail), seed in zip(triples.tolist(), seeds, strict=True):
             own = np.random.default_rng(seed)
-            edges = self.context.drawn(head, p.context_neighbours, own, (relation, tail))
-            rows.append([*self.units.query(head, relation, edges)[:-1], vocabulary.entity(tail)])
-            noise.append(own.exponential(size=len(rows[-1])))
-        ids, real = padded(rows)
+            walks = self.subgraphs.drawn(head, p.context_walks, p.context_radius, own, (head, relation, tail))
+            query = self.units.query(head, relation, walks)
+            rows.append(query._replace(ids=(*query.ids[:-1], vocabulary.entity(tail))))
+            noise.append(own.exponential(size=len(query.ids)))
+        whole = Padded.of(rows)
+        ids, real, *_ = whole
         waiting = np.zeros(ids.shape)
         waiting[real] = np.concatenate(noise)
         masked = draw_masks(real, self._mask_weights(ids, triples[:, 1]), p.mask_ratio, waiting)
-        labels, hidden_words = ids[masked], masked & (vocabulary.kinds(ids) == WORD)
-        shown = np.where(masked, vocabulary.mask, ids)
+        hidden_words = masked & (vocabulary.kinds(ids) == WORD)
+        shown = whole._replace(ids=np.where(masked, vocabulary.mask, ids), masked_words=hidden_words)
+        parts = self._row_groups(rows)
+        labels = np.concatenate([ids[part][masked[part]] for part in parts])
         batch = {
-            "inputs": model_inputs(shown, real, vocabulary, self.neighbourhood, hidden_words),
-            "positions": torch.from_numpy(np.argwhere(masked)),
+            "parts": [self._model_inputs(shown.rows(part)) for part in parts],
+            "positions": [torch.from_numpy(np.argwhere(masked[part])) for part in parts],
             "targets": torch.from_numpy(labels),
         }
         if vocabulary.entities > p.maximum_exact_entities:
@@ -207,6 +231,8 @@ class Method(_interface.LinkPredictor):
         entities = np.where(kinds == ENTITY, ids - vocabulary.words, 0)
         weights = np.where(kinds == ENTITY, self.importance(entities, numbers), kinds == WORD)
         weights[:, 0] = 0  # nothing stands before the begin token to predict it from
+        if not self.parameters_.mask_head:
+            weights[:, 1] = 0
         return weights
 
     def _sampled(self, labels: np.ndarray, generator: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -231,29 +257,29 @@ class Method(_interface.LinkPredictor):
         return list(zip(entities[:count].tolist(), seeds[:count].tolist(), strict=True))
 
     def _views(self, chosen: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
-        """Two views (2u rows: first all first ones) of the neighbourhood of each entity."""
-        pairs = []
+        """Two views (2u sequences: first all first ones) of the sub-graph of each entity."""
+        p, pairs = self.parameters_, []
         for entity, seed in chosen:
             own = np.random.default_rng(seed)
-            edges = self.context.drawn(entity, self.parameters_.context_neighbours, own)
-            pairs.append([self.units.view(entity, edges, self.augmentation, own) for _ in range(2)])
-        return self._inputs([pair[side] for side in range(2) for pair in pairs])
+            walks = self.subgraphs.drawn(entity, p.context_walks, p.context_radius, own)
+            pairs.append([self.units.view(entity, walks, self.augmentation, own) for _ in range(2)])
+        return self._chunks([pair[side] for side in range(2) for pair in pairs])
 
     def _alignment(self, triples: np.ndarray, seeds: list[int]) -> dict[str, Any]:
         """Queries and answers as they are pooled when they are scored; none sees the triple that joins them."""
-        count = self.parameters_.context_neighbours if self.parameters_.pooled_view == "graph" else 0
-        inverse = self.graph.inverse(triples)
+        p = self.parameters_
+        count = p.context_walks if p.pooled_view == "graph" else 0
         queries, answers = [], []
-        for (head, relation, tail), (_, back, _), seed in zip(triples.tolist(), inverse.tolist(), seeds, strict=True):
-            own = np.random.default_rng([seed, 1])
-            around_head = self.context.drawn(head, count, own, (relation, tail))
-            around_tail = self.context.drawn(tail, count, own, (back, head))
+        for (head, relation, tail), seed in zip(triples.tolist(), seeds, strict=True):
+            own, asked = np.random.default_rng([seed, 1]), (head, relation, tail)
+            around_head = self.subgraphs.drawn(head, count, p.context_radius, own, asked)
+            around_tail = self.subgraphs.drawn(tail, count, p.context_radius, own, asked)
             queries.append(self.units.query(head, relation, around_head, token=count > 0))
             answers.append(self.units.entity(tail, around_tail, token=count > 0))
         (queries, query_rows), (answers, answer_rows) = distinct(queries), distinct(answers)
         return {
-            "queries": self._inputs(queries),
-            "answers": self._inputs(answers),
+            "queries": self._chunks(queries),
+            "answers": self._chunks(answers),
             "query_rows": torch.from_numpy(query_rows),
             "answer_rows": torch.from_numpy(answer_rows),
             "triples": as_tensor(triples),
@@ -275,9 +301,11 @@ class Method(_interface.LinkPredictor):
         }
         return {"loss": sum(weights[name] * loss for name, loss in losses.items()), **losses}
 
-    def _masked_prediction(self, inputs, positions, targets, candidates=None, log_weights=None) -> torch.Tensor:
+    def _masked_prediction(self, parts, positions, targets, candidates=None, log_weights=None) -> torch.Tensor:
         """Equations 8 to 10; positions: (n, 2) row and column of what is masked, predicted from the column before."""
-        hidden = self.states(**inputs)[positions[:, 0], positions[:, 1] - 1]
+        hidden = torch.cat(
+            [self.states(**part)[places[:, 0], places[:, 1] - 1] for part, places in zip(parts, positions, strict=True)]
+        )
         words, entities = self.embedding.words.weight, self._entity_vectors(candidates)
         bias = self.bias
         if candidates is not None:
@@ -288,17 +316,17 @@ class Method(_interface.LinkPredictor):
         further = self.embedding.further
         return further.weight[: self.vocabulary.entities] if entities is None else further(entities)
 
-    def _contrastive(self, views: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _contrastive(self, views: dict[str, Any]) -> torch.Tensor:
         """Equation 12, as the mean over the units."""
-        first, second = (gather(half) for half in self.pooled(**views).chunk(2))
+        first, second = (gather(half) for half in self.pooled_chunks(**views).chunk(2))
         targets = torch.arange(len(first), device=first.device)
         logits = similarities(first, second) / self.parameters_.temperature
         return torch.nn.functional.cross_entropy(logits, targets)
 
     def _aligned(self, queries, answers, query_rows, answer_rows, triples) -> torch.Tensor:
         """InfoNCE of pooled queries and the pooled descriptions of their answers; known answers are no negatives."""
-        q = gather(self.pooled(**queries)[query_rows])
-        k = gather(self.pooled(**answers)[answer_rows])
+        q = gather(self.pooled_chunks(**queries)[query_rows])
+        k = gather(self.pooled_chunks(**answers)[answer_rows])
         return info_nce(similarities(q, k), self.known(gather(triples)), self.parameters_.temperature, 0.0)
 
     # The model
@@ -324,10 +352,30 @@ class Method(_interface.LinkPredictor):
         hidden = self.states(ids, kinds, classes, near).float()
         return torch.nn.functional.normalize(_pool(hidden, real, self.parameters_.pooling), dim=-1)
 
-    def _inputs(self, sequences: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        return model_inputs(*padded(sequences), self.vocabulary, self.neighbourhood)
+    def pooled_chunks(self, parts: list[dict[str, torch.Tensor]], order: torch.Tensor) -> torch.Tensor:
+        """As `pooled`, of what `_chunks` made of sequences: float32 (n, d) in their order."""
+        return torch.cat([self.pooled(**part) for part in parts])[order]
 
-    def _here(self, sequences: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    def _row_groups(self, sequences: Sequence[Tokens]) -> list[list[int]]:
+        """The numbers of sequences in groups that are padded to one length: alike in length, so that little is."""
+        size = self.parameters_.chunk_size or len(sequences)
+        if len(sequences) <= size:
+            return [list(range(len(sequences)))]
+        return list(batches_by_length([sequence.ids for sequence in sequences], size))
+
+    def _chunks(self, sequences: Sequence[Tokens]) -> dict[str, Any]:
+        """The inputs of sequences, group by group, and where each of them went."""
+        groups = self._row_groups(sequences)
+        order = torch.from_numpy(np.argsort(np.concatenate(groups), kind="stable"))
+        return {"parts": [self._inputs([sequences[row] for row in group]) for group in groups], "order": order}
+
+    def _inputs(self, sequences: Sequence[Tokens]) -> dict[str, torch.Tensor]:
+        return self._model_inputs(Padded.of(sequences))
+
+    def _model_inputs(self, sequences: Padded) -> dict[str, torch.Tensor]:
+        return model_inputs(sequences, self.vocabulary, self.near)
+
+    def _here(self, sequences: Sequence[Tokens]) -> dict[str, torch.Tensor]:
         """Their inputs on the model's device."""
         return {name: value.to(self.bias.device) for name, value in self._inputs(sequences).items()}
 
@@ -349,17 +397,15 @@ class Method(_interface.LinkPredictor):
         encoded = [self._encode(self._descriptions(part), batch_size, self.pooled) for part in parts]
         return np.concatenate(encoded)
 
-    def query(self, head: int, relation: int) -> list[int]:
-        """The tokens of (h, r, ?) when it is scored: with the same neighbours of h every time."""
-        edges, token = self._around(head)
-        return self.units.query(head, relation, edges, token)
+    def query(self, head: int, relation: int) -> Tokens:
+        """The tokens of (h, r, ?) when it is scored: with the same sub-graph of h every time."""
+        walks, token = self._around(head)
+        return self.units.query(head, relation, walks, token)
 
     @torch.inference_mode()
     def attention_weights(self, head: int, relation: int) -> tuple[np.ndarray, np.ndarray]:
         """Of the tokens of a query: weights (layers, s, s), the mean over the heads, and what is visible (s, s)."""
-        inputs = {
-            name: value.to(self.bias.device) for name, value in self._inputs([self.query(head, relation)]).items()
-        }
+        inputs = self._here([self.query(head, relation)])
         stock = self.backbone.get_base_model() if self.parameters_.lora_modules != "none" else self.backbone
         usual = stock.config._attn_implementation
         stock.set_attn_implementation("eager")  # the others compute no weights
@@ -383,19 +429,19 @@ class Method(_interface.LinkPredictor):
                 written.append("<mask>" if kind == MASK else names[kind][token - first[kind]])
         return written, [KINDS[kind] for kind in kinds]
 
-    def _descriptions(self, entities: list[int]) -> list[list[int]]:
+    def _descriptions(self, entities: list[int]) -> list[Tokens]:
         self.units.entity_texts.prepare(entities)
         return [self.units.entity(entity, *self._around(entity)) for entity in entities]
 
     def _around(self, entity: int) -> tuple[np.ndarray, bool]:
-        """The edges at an entity that is scored, and whether its own token stands there.
+        """The walks from an entity that is scored, and whether its own token stands there.
 
-        Texts alone are pooled: the token of an entity that was not trained on tells nothing, and it has no edges.
+        Texts alone are pooled: the token of an entity that was not trained on tells nothing, and it has no triples.
         """
         p = self.parameters_
         if p.scoring == "pooled" and p.pooled_view == "text":
-            return NO_EDGES, False
-        return self.context.fixed(entity, p.context_neighbours), True
+            return NO_WALKS, False
+        return self.subgraphs.fixed(entity, p.context_walks, p.context_radius), True
 
     @torch.inference_mode()
     def _projection(self, entities: np.ndarray) -> np.ndarray:
@@ -411,13 +457,13 @@ class Method(_interface.LinkPredictor):
         return torch.cat([hidden, torch.ones_like(hidden[:, :1])], dim=1)
 
     @torch.inference_mode()
-    def _encode(self, sequences: list[list[int]], batch_size: int, encode: Callable) -> np.ndarray:
+    def _encode(self, sequences: list[Tokens], batch_size: int, encode: Callable) -> np.ndarray:
         """Token sequences -> vectors float32 (n, d); equal sequences are encoded once."""
         training = self.training
         self.eval()
         unique, rows = distinct(sequences)
         vectors = [None] * len(unique)
-        for batch in batches_by_length(unique, batch_size):
+        for batch in batches_by_length([sequence.ids for sequence in unique], batch_size):
             encoded = encode(**self._here([unique[row] for row in batch]))
             for row, vector in zip(batch, encoded.cpu().numpy(), strict=True):
                 vectors[row] = vector

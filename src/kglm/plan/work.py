@@ -201,7 +201,7 @@ def passes(spec: dict, graph: Dataset, model: Architecture | None) -> list[Pass]
 def _dual_passes(p: dict, batch: int, graph: Dataset, model: Architecture) -> list[Pass]:
     """KG-BiLM's: masked sequences, two views of entities, and queries with their answers."""
     text, limit = graph.text(p["entity_text"]), p["maximum_length"]
-    around = 2 * p["context_neighbours"]
+    around = 2 * p["context_walks"] * p["context_radius"]
     relation = graph.relation * p["relation_text"] + 1
     contrasted = min(p["contrastive_batch_size"], 2 * batch)
     read = []
