@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kglm.analysis.questions import (
+    PROMPTS,
     TASKS,
     Wording,
     build_questions,
@@ -191,3 +192,22 @@ def test_an_answer_names_the_longest_candidate_it_begins_with():
 def test_every_name_names_itself_whatever_follows(text, rest):
     name = normalise(text)
     assert named(text + rest, frozenset({name, ""})) == (name or None)
+
+
+def test_the_prompts_shown_are_those_asked(ring_graph):
+    """Placeholders stand where a triple's names do, in each task."""
+    wording = Wording(ring_graph, ring_graph.entity_texts("name"))
+    triple = tuple(ring_graph.split("test")[0].tolist())
+    head, relation, tail = wording.names[triple[0]], wording.relations[triple[1]], wording.names[triple[2]]
+    filled = {
+        "[inverse relation]": f"inverse {relation}",
+        "[relation list]": "|".join(wording.relations[: ring_graph.relation_count]),
+        "[head entity]": head,
+        "[relation]": relation,
+        "[tail entity]": tail,
+    }
+    assert set(PROMPTS) == set(TASKS)
+    for task, prompt in PROMPTS.items():
+        for placeholder, text in filled.items():
+            prompt = prompt.replace(placeholder, text)
+        assert wording.ask(task, triple).text == prompt

@@ -2,7 +2,9 @@
 
 import pytest
 
+from kglm.analysis.questions import PROMPTS
 from kglm.errors import InputError
+from kglm.paper.quotations import TASKS
 
 from .conftest import make
 
@@ -65,11 +67,14 @@ def test_cases_and_entities(results):
     series = [{"label": "first", "run": "ten"}, {"label": "second", "run": "twenty"}]
     spec = {"name": "cases", "kind": "cases", "caption": "Cases.", "setting": "zero_shot", "series": series}
     tex, cells, text = make(spec, results)
-    assert list(cells.columns) == ["Task", "Question", "Expected", "first", "second"]
-    assert len(cells) == 4
-    assert cells["first"].str.endswith("✓").sum() == 3
-    assert "Not run: second." in text
-    assert r"\textbackslash{}\& d $\surd$" in tex
+    triple = "⟨a_b, r, c & d⟩"
+    assert list(cells.columns) == ["Task", "Prompt", f"{triple}: first", f"{triple}: second"]
+    assert list(cells["Task"]) == [f"{TASKS[task]}" for task in ("head", "relation", "tail", "classification")]
+    assert list(cells["Prompt"]) == list(PROMPTS.values())
+    assert cells[f"{triple}: first"].str.endswith("✓").sum() == 3
+    assert "Not run: second." in text and "zero-shot; n = 4 questions." in text
+    assert r"\textcolor[rgb]{0,0.42,0.24}{c \textbackslash{}\& d $\surd$}" in tex
+    assert r"\multicolumn{2}{>{\raggedright\arraybackslash}p{0.56\linewidth}}{$\langle$a\_b, r, c \& d$\rangle$}" in tex
     tex, cells, _ = make({"name": "who", "kind": "entities", "caption": "Who.", "run": "ten"}, results)
     assert list(cells["Entity"]) == ["e0", "e1", "e2"]
     assert r"100 \% of \$x\_\{1\}\$ \# \textbackslash{}end\{table\}" in tex

@@ -17,6 +17,26 @@ YES, NO = "Yes, this is true", "No, this is not true"
 _EDGES = " \t\"'`.,;:!?()[]{}<>"
 
 
+def relation_question(head: str, tail: str, choices: str) -> str:
+    """KaLM's words for relation prediction (Figure 5), with the list of relations where there is one."""
+    listed = f" Please choose your answer from: {choices}." if choices else ""
+    return f"What is the relation between {head} and {tail}?{listed}"
+
+
+def claim_question(head: str, relation: str, tail: str) -> str:
+    """KaLM's words for triple classification (Figure 5)."""
+    return f'Is this true: {head} {relation} {tail}? Please choose your answer from: "{YES}" or "{NO}".'
+
+
+# What is asked in each task, with placeholders for what a triple fills in, in the order of KaLM's Figure 5.
+PROMPTS = {
+    "head": f"{TRIPLE_COMPLETION}: [tail entity], [inverse relation]",
+    "relation": relation_question("[head entity]", "[tail entity]", "[relation list]"),
+    "tail": f"{TRIPLE_COMPLETION}: [head entity], [relation]",
+    "classification": claim_question("[head entity]", "[relation]", "[tail entity]"),
+}
+
+
 @dataclass(frozen=True)
 class Question:
     """`answer` is what follows the prompt in training, `expected` that which a right answer begins with.
@@ -91,10 +111,8 @@ class Wording:
 
     def _relation(self, triple: tuple, choices: bool) -> Question:
         head, relation, tail = triple
-        asked = f"What is the relation between {self.names[head]} and {self.names[tail]}?"
-        if choices:
-            listed = "|".join(self.relations[: self.graph.relation_count])
-            asked += f" Please choose your answer from: {listed}."
+        listed = "|".join(self.relations[: self.graph.relation_count]) if choices else ""
+        asked = relation_question(self.names[head], self.names[tail], listed)
         rows = (self._truth[:, 0] == head) & (self._truth[:, 2] == tail)
         linked = self._truth[rows, 1].tolist()
         accepted = frozenset(normalise(self.relations[number]) for number in [relation, *linked])
@@ -103,8 +121,7 @@ class Wording:
 
     def _classification(self, triple: tuple, true: bool) -> Question:
         head, relation, tail = triple
-        claim = f"{self.names[head]} {self.relations[relation]} {self.names[tail]}"
-        asked = f'Is this true: {claim}? Please choose your answer from: "{YES}" or "{NO}".'
+        asked = claim_question(self.names[head], self.relations[relation], self.names[tail])
         text, word = (YES, "yes") if true else (NO, "no")
         return Question("classification", triple, asked, "", text, text, frozenset({word}))
 

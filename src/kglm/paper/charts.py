@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import seaborn as sns
@@ -248,24 +249,44 @@ def entities(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
     return _quotation(figure, quotations.entities(spec, inputs))
 
 
+# Of a right and a wrong answer.
+_COLOURS = {quotations.RIGHT: "#006b3d", quotations.WRONG: "#b81a1a"}
+
+
 def _quotation(figure: Figure, content: quotations.Quotation) -> list[str]:
-    header, rows, notes = content
-    shares = {5: [16, 60, 20, 25, 25], 2: [22, 124]}.get(len(header)) or [146 // len(header)] * len(header)
-    texts = [[textwrap.wrap(cell, share) for cell, share in zip(row, shares, strict=True)] for row in [header, *rows]]
-    heights = [0.7 + max(1, *map(len, row)) for row in texts]
+    """The texts as a table: titles above their columns, a line below each row, answers by whether they are right."""
+    shares = {2: [22, 124]}.get(len(content.header)) or [146 // len(content.header)] * len(content.header)
+    if content.groups:
+        answers = len(content.header) - 2
+        shares = [14, 44, *[88 // max(1, answers)] * answers]
+    spans = [(title, len(list(of))) for title, of in groupby(content.groups)]
+    starts = [sum(size for _, size in spans[:n]) for n in range(len(spans))]
+    above = [
+        (sum(shares[:start]), textwrap.wrap(title, sum(shares[start : start + size])))
+        for start, (title, size) in zip(starts, spans, strict=True)
+        if title
+    ]
+    rows = [
+        [(sum(shares[:n]), textwrap.wrap(cell, shares[n])) for n, cell in enumerate(row)]
+        for row in [content.header, *content.rows]
+    ]
+    rows = [above] * bool(above) + rows
+    heights = [0.7 + max(1, *(len(wrapped) for _, wrapped in row)) for row in rows]
     figure.set_size_inches(1.5 * PAGE_WIDTH, 0.165 * sum(heights) + 0.2)
     axis = figure.subplots()
     axis.set(xlim=(0, sum(shares)), ylim=(sum(heights), 0))
     axis.set_axis_off()
-    top = 0.0
-    for number, (row, height) in enumerate(zip(texts, heights, strict=True)):
-        for column, wrapped in enumerate(row):
+    titles, top = len(rows) - len(content.rows), 0.0
+    for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
+        for left, wrapped in row:
+            color = _COLOURS.get(wrapped[-1][-1], "black") if wrapped else "black"
             for depth, line in enumerate(wrapped):
-                style = {"fontsize": 8, "weight": "bold" if number == 0 else "normal"}
-                axis.text(sum(shares[:column]) + 0.5, top + 1.05 + depth, line, va="baseline", **style)
+                style = {"fontsize": 8, "weight": "bold" if number < titles else "normal", "color": color}
+                axis.text(left + 0.5, top + 1.05 + depth, line, va="baseline", **style)
         top += height
-        axis.axhline(top, color="0.1" if number == 0 else "0.8", linewidth=0.8)
-    return notes
+        if number >= titles - 1:
+            axis.axhline(top, color="0.1" if number < titles else "0.8", linewidth=0.8)
+    return content.notes
 
 
 def facts_of(results, count: str, corpora: set[str] = frozenset()) -> list[str]:

@@ -27,13 +27,15 @@ _TITLES = {"description-words": "words a description", "text": "descriptions"}
 _NAME, _NAME_WIDTH = 24, "11.5em"
 # More lines than this do not fit a page.
 _PAGE = 55
+# Of a right and a wrong answer, as red, green and blue.
+_COLOURS = {"right": "0,0.42,0.24", "wrong": "0.72,0.1,0.1"}
 _LINES = ("reported", "reproduced", "interval", "difference")
 # More columns of numbers than these do not stand side by side on a page.
 _GRID_COLUMNS = 10
 
 
 class Line(NamedTuple):
-    """One line of a table: plain texts, "best" or "second" or "" for each, and what the line is.
+    """One line of a table: plain texts, a mark for each (best, second, right, wrong or nothing), and what it is.
 
     A line of text has space above; a block and a section are titles, whose only cell is the title.
     """
@@ -44,12 +46,14 @@ class Line(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Column titles, the LaTeX column types, the lines, and, where there are any, the title above each column."""
+    """Column titles, the LaTeX column types, the lines, and, where there are any, the title above each column with the
+    LaTeX column type of the columns below it together."""
 
     header: list[str]
     columns: str
     lines: list[Line]
     groups: Sequence[str] = ()
+    above: str = "c"
 
 
 def number(value: float | str | None, unit: str, signed: bool = False) -> str:
@@ -202,13 +206,25 @@ def parameter_lines(cells: pd.DataFrame) -> Layout:
     )
 
 
-def text_lines(header: list[str], rows: list[list[str]]) -> Layout:
-    """Columns of running text: a narrow first one; of five, the second is the widest, of three the last."""
-    shares = {5: [0.12, 0.40, 0.13, 0.13, 0.13], 3: [0.14, 0.30, 0.50], 2: [0.16, 0.80]}.get(len(header)) or [
-        0.9 / len(header)
-    ] * len(header)
-    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{share:.3g}\linewidth}}" for share in shares)
-    return Layout(header, columns, [Line(row, [""] * len(row), "text") for row in rows])
+def text_lines(header: list[str], rows: list[list[str]], groups: Sequence[str] = ()) -> Layout:
+    """Columns of running text: a narrow first one; of three the last is the widest, of more with titles the second.
+
+    An answer that ends with ✓ or ✗ is right or wrong.
+    """
+    shares = {3: [0.14, 0.30, 0.50], 2: [0.16, 0.80]}.get(len(header)) or [0.9 / len(header)] * len(header)
+    together = 0.0
+    if groups:
+        shares = [0.10, 0.26, *[0.56 / (len(header) - 2)] * (len(header) - 2)]
+        together = 0.56 / len({*groups} - {""})
+    columns = "".join(map(_paragraph, shares))
+    marks = {"✓": "right", "✗": "wrong"}
+    lines = [Line(row, [marks.get(cell[-1:], "") for cell in row], "text") for row in rows]
+    return Layout(header, columns, lines, groups, _paragraph(together))
+
+
+def _paragraph(share: float) -> str:
+    """The LaTeX type of a column of running text, as wide as a share of the line."""
+    return rf">{{\raggedright\arraybackslash}}p{{{share:.3g}\linewidth}}"
 
 
 def fits_a_page(*layouts: Layout) -> bool:
@@ -225,6 +241,7 @@ def to_latex(layout: Layout, caption: str = "", label: str = "") -> str:
     rows = [[_latex_cell(layout.lines, n, column) for column in range(width)] for n in range(len(layout.lines))]
     styles = [(line.marks + [""] * width)[:width] for line in layout.lines]
     commands = {"best": "textbf:--rwrap;", "second": "underline:--rwrap;", "": ""}
+    commands |= {mark: f"textcolor:[rgb]{{{colour}}}--rwrap;" for mark, colour in _COLOURS.items()}
     # Titles repeat, so that a column goes by its number; a title above it is a level of its own.
     columns = pd.MultiIndex.from_arrays([layout.groups, range(width)]) if layout.groups else pd.RangeIndex(width)
     frame = pd.DataFrame(rows, columns=columns)
@@ -233,7 +250,7 @@ def to_latex(layout: Layout, caption: str = "", label: str = "") -> str:
     titles = {columns.nlevels - 1: lambda column: latex(layout.header[column])}
     styler = styler.format_index({0: latex} | titles, axis=1)
     pages = {"environment": "longtable", "caption": caption, "label": label} if caption else {}
-    text = styler.to_latex(column_format=layout.columns, hrules=True, multicol_align="c", **pages)
+    text = styler.to_latex(column_format=layout.columns, hrules=True, multicol_align=layout.above, **pages)
     text = _ruled(text, layout.groups)
     if not caption:
         return text
@@ -295,7 +312,7 @@ def _long_name(text: str, height: int, below: list[Line]) -> str:
 
 def to_markdown(layout: Layout) -> str:
     """The same lines as a Markdown table."""
-    wrap = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
+    wrap = {"best": "**{}**", "second": "<u>{}</u>", "": "{}", "right": "{}", "wrong": "{}"}
     titles = {"data": "{}", "text": "{}", "block": "**{}**", "section": "*{}*"}
     width = len(layout.header)
 

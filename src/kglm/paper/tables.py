@@ -85,8 +85,9 @@ def _content(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[Layout]
     """What the CSV file holds, the lines of the other two, and the notes below."""
     kind = spec["kind"]
     if kind in _QUOTATIONS:
-        header, rows, notes = _QUOTATIONS[kind](spec, inputs)
-        return pd.DataFrame(rows, columns=header), [text_lines(header, rows)], notes
+        told = _QUOTATIONS[kind](spec, inputs)
+        frame = pd.DataFrame(told.rows, columns=told.titles())
+        return frame, [text_lines(told.header, told.rows, told.groups)], told.notes
     if kind not in _CELLS:
         raise InputError(f"unknown kind of table {kind!r}", spec["name"])
     cells, notes = _CELLS[kind](spec, inputs)
