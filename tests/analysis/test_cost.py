@@ -21,7 +21,8 @@ from kglm.training.options import Training
 from .conftest import IDENTITY, SPEC
 
 TRAINING = {"epochs": 3, "batch_size": 4, "precision": "fp32", "encoding_batch_size": 5}
-SIZES = {"triples": [3, 6, 12], "negatives": [1, 3], "entities": [4, 8], "evaluated": [1, 2], "repeats": 1}
+SIZES = {"triples": [3, 6, 12], "negatives": [1, 3], "entities": [4, 8], "evaluated": [1, 2], "relations": [1, 2]}
+SIZES["repeats"] = 1
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def test_a_reader_of_triples_encodes_every_negative_and_every_candidate(reader, 
     assert result["training"]["exponent"]["encoded"] == pytest.approx(1)
     assert result["negatives"]["negatives"] == [1, 3]
     assert result["negatives"]["encoded"] == [3 * (1 + 1), 3 * (1 + 3)]
+    assert result["negatives"]["exponent"]["encoded"] == pytest.approx(1)
+    assert "all_pairs" not in result
     assert result["link_prediction"]["encoded"] == [2 * 4 * 1, 2 * 8 * 2]
     assert result["link_prediction"]["exponent"]["encoded"] == pytest.approx(2)
     for part in ("training", "negatives", "link_prediction"):
@@ -107,6 +110,14 @@ def test_a_predictor_of_links_encodes_each_entity_and_query_once(ring_folder, mo
     # Each triple and its inverse: a query and an answer, equal ones of a batch of four encoded once.
     for triples, encoded in zip(result["training"]["triples"], result["training"]["encoded"], strict=True):
         assert 2 * triples <= encoded <= 4 * triples
+
+
+def test_star_encodes_every_relation_with_every_entity_as_published(ring_folder, encoder_folder, tmp_path):
+    """LMKE, Table 1: O(|E| |R|), whatever is asked; here the asked queries alone."""
+    result = measure(tmp_path, ring_folder, encoder_folder, "star", {"negatives": 1}, entities=[6, 12])
+    assert result["all_pairs"]["entities"] == [6, 12] and result["all_pairs"]["relations"] == [1, 2]
+    assert result["all_pairs"]["encoded"] == [6 * 1 + 6, 12 * 2 + 12]
+    assert result["link_prediction"]["encoded"] == [6 + 2, 12 + 4]
 
 
 @pytest.mark.parametrize("saving", ["gradient_checkpointing", "gradient_caching"])

@@ -1,6 +1,7 @@
 """The language model and what was added to it may learn at rates of their own."""
 
 import pytest
+import torch
 
 from kglm.training import trainer
 from kglm.training.stages import train
@@ -22,6 +23,8 @@ def rates(ring_folder, encoder_folder, tmp_path, monkeypatch):
 
     def note(self, *arguments, **keywords):
         names = {id(p): name for name, p in self.method.named_parameters()}
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        assert type(optimizer) is torch.optim.AdamW  # as Table 3 of KaLM says of the runs
         groups = self.optimizer.param_groups
         listed = [(names[id(p)], group["lr"], group["weight_decay"]) for group in groups for p in group["params"]]
         assert len(listed) == len({name for name, *_ in listed}) == len(self.method.trainable())

@@ -20,6 +20,7 @@ DEFAULTS = {
     "triples": [32, 64, 128],  # of train, each seen once
     "negatives": [1, 2, 4],  # for each triple, where the method has such a parameter; with the fewest of `triples`
     "entities": [8, 16, 32],  # candidates of link prediction
+    "relations": [2, 4, 8],  # as many sizes as of `entities`, of a method that is published to encode all pairs of both
     "evaluated": [2, 4, 8],  # test triples, each asked for in both directions; as many sizes as of `entities`
     "repeats": 3,  # of each measurement, whose median counts
     "seed": 0,  # of the choice of triples and entities, and of the training steps
@@ -31,7 +32,8 @@ def cost(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) 
 
     "training" and "negatives": one epoch of steps as in training, nothing saved; not for a run that is not trained.
     "link_prediction": encoding entities and queries, or scoring every candidate of every query where a method reads
-    whole triples; the matching of vectors is left out.
+    whole triples; the matching of vectors is left out. "all_pairs": the same where a method's publication encodes
+    each relation with each entity, whatever is asked.
     """
     options, run = choose_options(spec, DEFAULTS), spec["run"]
     knowledge, training = Graph.read(graph), Training.of(run["training"])
@@ -47,6 +49,9 @@ def cost(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) 
     method = build()
     method.load(weights)
     measured = {"link_prediction": measure_link_prediction(method, test, entities, training, options)}
+    if isinstance(method, LinkPredictor) and method.published_with_all_pairs:
+        _check("relations", options["relations"], np.arange(knowledge.relation_count), "relations")
+        measured["all_pairs"] = measure_all_pairs(method, entities, training, options)
     if training.epochs:
         measured["training"] = measure_training(method, train, training, options)
         if "negatives" in {field.name for field in fields(method.Parameters)}:
@@ -76,10 +81,14 @@ def measure_training(method: Method, triples: np.ndarray, training: Training, op
 
 
 def measure_negatives(build: Callable[..., Method], triples: np.ndarray, training: Training, options: dict) -> dict:
-    """Counts and times by the number of negatives, by methods that `build(negatives=…)` gives."""
+    """Counts and times by the number of negatives, by methods that `build(negatives=…)` gives.
+
+    A true triple has as many of them, so that the exponents are those of 1 + their number.
+    """
     sizes, count = options["negatives"], min(options["triples"])
     tasks = [epoch_of(build(negatives=size), triples[:count], training, options["seed"]) for size in sizes]
-    return {"negatives": sizes, "triples": count} | _measure(sizes, tasks, options["repeats"])
+    read = [1 + size for size in sizes]
+    return {"negatives": sizes, "triples": count} | _measure(read, tasks, options["repeats"])
 
 
 def measure_link_prediction(
@@ -89,16 +98,31 @@ def measure_link_prediction(
 
     The exponents are those of the geometric mean of both numbers: 2 for a product, 1 for a sum.
     """
-    candidates, evaluated = options["entities"], options["evaluated"]
-    if len(candidates) != len(evaluated):
-        what = f"{len(candidates)} sizes of entities and {len(evaluated)} of evaluated"
-        raise InputError(what, "cost", "they grow together: give as many of both")
+    candidates, evaluated = _growing_together(options, "entities", "evaluated")
     tasks = [
         link_prediction_of(method, triples[:some], np.sort(entities[:size]), training.encoding_batch_size)
         for size, some in zip(candidates, evaluated, strict=True)
     ]
     sizes = np.sqrt(np.multiply(candidates, evaluated)).tolist()
     return {"entities": candidates, "triples": evaluated} | _measure(sizes, tasks, options["repeats"])
+
+
+def measure_all_pairs(method: LinkPredictor, entities: np.ndarray, training: Training, options: dict) -> dict:
+    """Counts and times by the numbers of entities and relations, which grow together; the exponents as above."""
+    candidates, relations = _growing_together(options, "entities", "relations")
+    tasks = [
+        all_pairs_of(method, np.sort(entities[:size]), some, training.encoding_batch_size)
+        for size, some in zip(candidates, relations, strict=True)
+    ]
+    sizes = np.sqrt(np.multiply(candidates, relations)).tolist()
+    return {"entities": candidates, "relations": relations} | _measure(sizes, tasks, options["repeats"])
+
+
+def _growing_together(options: dict, one: str, other: str) -> tuple[list[int], list[int]]:
+    if len(options[one]) != len(options[other]):
+        what = f"{len(options[one])} sizes of {one} and {len(options[other])} of {other}"
+        raise InputError(what, "cost", "they grow together: give as many of both")
+    return options[one], options[other]
 
 
 def epoch_of(method: Method, triples: np.ndarray, training: Training, seed: int) -> Callable[[], int]:
@@ -142,6 +166,19 @@ def link_prediction_of(method: Method, triples: np.ndarray, entities: np.ndarray
                 method.encode_entities(entities, batch_size)
             else:
                 method.score_triples(candidates_of(triples, entities), batch_size)
+        return sum(encoded)
+
+    return run
+
+
+def all_pairs_of(method: LinkPredictor, entities: np.ndarray, relations: int, batch_size: int) -> Callable[[], int]:
+    """Encoding each of some entities with each of the first relations, and alone."""
+    heads, numbers = np.repeat(entities, relations), np.tile(np.arange(relations), len(entities))
+
+    def run() -> int:
+        with counted(method) as encoded:
+            method.encode_queries(heads, numbers, batch_size)
+            method.encode_entities(entities, batch_size)
         return sum(encoded)
 
     return run

@@ -88,6 +88,8 @@ class LinkPredictor(Method):
     """
 
     criterion = "MRR"
+    # Whether its publication encodes each relation with each entity, and not the queries that are asked alone.
+    published_with_all_pairs = False
 
     @abstractmethod
     def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:

@@ -47,6 +47,7 @@ class Method(_interface.LinkPredictor):
     """See the module."""
 
     Parameters = Parameters
+    published_with_all_pairs = True
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):
         super().__init__(parameters, graph, model)

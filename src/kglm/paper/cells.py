@@ -311,6 +311,9 @@ def hyper_parameters(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list
                 cell |= {"reported": found.iloc[0]["value"], "unit": found.iloc[0]["unit"]}
             if (value := at(configuration, row.get("field", ""))) is not None:
                 cell["reproduced"] = str(value == row["equals"] if "equals" in row else value)
+            elif path and "fixed" in row:
+                cell["reproduced"] = row["fixed"]
+            if cell["reproduced"] is not None:
                 cell["difference"] = _number_difference(cell["reported"], cell["reproduced"])
             cells.append(cell)
     frame = pd.DataFrame(cells, columns=COLUMNS)
