@@ -1,5 +1,6 @@
 """paper.tex and summary.txt, and what a real LaTeX makes of the former."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_everything_is_included_once(made):
     assert r"tiny\_1" in text
     assert r"Table~\ref{tab:kalm_table_1}. WN18RR: not KaLM (epoch=20), KaLM (epoch=30)." in text
     assert text.count(r"\item \textbf{KaLM, ") >= 10
-    assert "@" not in text.replace("Hits@", "")
+    assert not re.search(r"@[a-z]+@", text.replace("Hits@", ""))  # a placeholder
     assert text.index(r"\section{Deviations from the papers}") < text.index(r"\section{Audit of the reported numbers}")
     paper({"name": "paper"}, tables, figures, root / "paper.tex", audit=root / "audit.tex")
     assert r"\input{audit.tex}" in (root / "paper.tex").read_text("utf-8")

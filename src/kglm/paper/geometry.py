@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kglm.paper.quotations import Quotation
 from kglm.paper.results import run_json
 
 _HEADER = ["", "Embeddings of", "n", "τ", "left side", "right side", "slack", "anisotropy", "uniformity", "alignment"]
@@ -13,7 +14,7 @@ _WORDS = (
 )
 
 
-def geometry(spec: dict, inputs: list[Path]) -> tuple[list[str], list[list[str]], list[str]]:
+def geometry(spec: dict, inputs: list[Path]) -> Quotation:
     """Header, rows and notes: of each run a row for the corpus' texts and one for the graph's entities.
 
     Both sides of Equation 8 are those of `kglm.analysis.geometry.theorem2`. Alignment is that of queries and their
@@ -28,7 +29,7 @@ def geometry(spec: dict, inputs: list[Path]) -> tuple[list[str], list[list[str]]
         notes.append(_WORDS)
         notes += _directions(ran)
     notes += [f"Not run: {label}." for label, result in results if result is None]
-    return _HEADER, rows, notes
+    return Quotation(_HEADER, rows, notes)
 
 
 def _rows(label: str, result: dict) -> list[list[str]]:
