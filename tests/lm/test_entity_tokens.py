@@ -111,3 +111,31 @@ def test_a_folder_without_some_weights_is_refused(encoder_folder, tmp_path):
     save_file(kept, file, {"format": "pt"})
     with pytest.raises(InputError, match=r"no weights encoder\.layer\.1\."):
         load_encoder(tmp_path / "part")
+
+
+def test_further_vectors_are_single_precision_beside_narrow_words():
+    """Trained in bfloat16, most of them would stay where they are: see tests/training/test_optimiser.py."""
+    words = torch.nn.Embedding(7, 3, dtype=torch.bfloat16)
+    extended = ExtendedEmbedding(words, 5)
+    assert extended.further.weight.dtype == torch.float32
+    assert extended(torch.tensor([1, 8])).dtype == torch.bfloat16
+
+
+def test_a_table_of_more_than_two_to_the_31st_numbers():
+    """Its last rows are read and moved; half precision and pages that nobody touches keep it small in memory."""
+    width, rows = 1024, 2**21 + 8
+    extended = ExtendedEmbedding(torch.nn.Embedding(4, width), 1, sparse=True)
+    with torch.no_grad():
+        table = torch.empty((rows, width), dtype=torch.float16)
+        assert table.numel() > 2**31
+        table[[0, 7, rows - 1]] = torch.arange(3, dtype=torch.float16)[:, None]
+    extended.further = torch.nn.Embedding.from_pretrained(table, freeze=False, sparse=True)
+    found = extended(torch.tensor([4, 4 + 7, 4 + rows - 1, 2]))
+    assert found[:3].mean(dim=1).tolist() == [0.0, 1.0, 2.0]
+    (found[2] * 3).sum().backward()
+    gradient = extended.further.weight.grad.coalesce()
+    assert (gradient.values() != 0).any(dim=1).nonzero().tolist() == [[len(gradient.values()) - 1]]
+    assert gradient.indices()[0, -1] == rows - 1
+    with torch.no_grad():
+        extended.further.weight.add_(gradient, alpha=-1)
+    assert table[[0, 7, rows - 1]].float().mean(dim=1).tolist() == [0.0, 1.0, -1.0]

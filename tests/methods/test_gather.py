@@ -12,6 +12,7 @@ import torch.multiprocessing as multiprocessing
 
 from kglm.kg.graph import Graph
 from kglm.methods._interface import build_method
+from kglm.training.optimiser import average_rows, leave_rows_out
 
 # method -> the fixture with its base model, its parameters: chunks, caching and a gather wherever it has one
 CASES = {
@@ -45,12 +46,14 @@ CASES = {
         },
     ),
 }
+CASES["kg_bilm, rows"] = (CASES["kg_bilm"][0], CASES["kg_bilm"][1] | {"sparse_gradients": True})
 
 
 def trained(name: str, graph: Graph, folder: Path, part: int, parts: int) -> tuple[dict, dict]:
     """The losses of one step on a share of ten triples, and the gradients."""
     torch.manual_seed(0)
-    method = build_method(name, CASES[name][1], graph, folder).train()
+    method = build_method(name.partition(",")[0], CASES[name][1], graph, folder).train()
+    leave_rows_out(method)
     with torch.no_grad():
         for key, parameter in method.named_parameters():
             if "lora_B" in key:  # begins at 0, where no gradient reaches the other matrix
@@ -59,7 +62,8 @@ def trained(name: str, graph: Graph, folder: Path, part: int, parts: int) -> tup
     wrapped = torch.nn.parallel.DistributedDataParallel(method) if parts > 1 else method
     losses = wrapped(**method.collate(triples, np.random.default_rng(5), part, parts))
     losses["loss"].backward()
-    gradients = {key: p.grad.numpy() for key, p in method.named_parameters() if p.grad is not None}
+    average_rows(method.sparse_parameters())
+    gradients = {key: p.grad.to_dense().numpy() for key, p in method.named_parameters() if p.grad is not None}
     return {key: value.item() for key, value in losses.items()}, gradients
 
 

@@ -164,6 +164,7 @@ ABLATIONS = {
     "frozen words, sampled": {"lora_modules": "ffn", "maximum_exact_entities": 0, "sampled_entities": 3},
     "bfloat16": {"base_weights": "bfloat16", "lora_modules": "ffn"},
     "short walks, in groups": {"context_radius": 1, "chunk_size": 4, "parents": "none"},
+    "rows": {"sparse_gradients": True},
     "random starts": {"entity_initialisation": "random", "language_model_mode": False},
 }
 
@@ -175,11 +176,23 @@ def test_every_trained_parameter_has_a_gradient(kg_bilm, ring_graph, family, cha
     method = kg_bilm(family=family, **changes)
     found = gradients(method, batch(method, train_triples(ring_graph)))
     assert found.keys() == method.trainable().keys()
+    assert {tensor.dtype for tensor in method.trainable().values()} == {torch.float32}
     lora = changes.get("lora_modules", "none") != "none"
     assert any("lora_" in name for name in found) is lora
     assert ("embedding.words.weight" in found or any("wte" in n or "embed_tokens" in n for n in found)) is not lora
     with torch.no_grad():
         method.eval().encode_queries(np.array([0]), np.array([1]), 2)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("sampling", [{}, {"maximum_exact_entities": 0, "sampled_entities": 3}])
+def test_gradients_of_rows_are_those_of_the_table(kg_bilm, ring_graph, family, sampling):
+    dense, sparse = (kg_bilm(family=family, sparse_gradients=on, **sampling) for on in (False, True))
+    triples, name = train_triples(ring_graph)[:6], "embedding.further.weight"
+    expected, found = (gradients(method, batch(method, triples)) for method in (dense, sparse))
+    assert found[name].is_sparse
+    for key, gradient in expected.items():
+        torch.testing.assert_close(found[key].to_dense(), gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -14,9 +14,16 @@ from .runs import kalm_ring
 ON_GPUS = Path(__file__).parents[2] / "workflow/profiles/slurm/bin/kglm-on-gpus"
 
 
-def log(folder, ring_folder, model_folder, processes: int) -> tuple[list[dict], dict]:
+KG_BILM = {
+    **{"name": "kg_bilm_ring", "method": "kg_bilm", "dataset": "ring", "model": "tiny", "seed": 0},
+    "parameters": {"maximum_length": 64, "dropout": 0.0, "contrastive_weight": 0.0, "sparse_gradients": True},
+    "training": {"epochs": 2, "batch_size": 10, "learning_rate": 1.0e-2, "precision": "fp32", "log_every_steps": 1},
+}
+
+
+def log(folder, ring_folder, model_folder, processes: int, run: dict) -> tuple[list[dict], dict]:
     spec = folder / "spec.json"
-    spec.write_text(json.dumps(kalm_ring(0.0, log_every_steps=1)))
+    spec.write_text(json.dumps(run))
     launch = [ON_GPUS, str(processes), "1"] if processes > 1 else [sys.executable, "-m", "kglm.cli"]
     stage = ["train", f"--spec={spec}", f"--graph={ring_folder}", f"--model={model_folder}"]
     paths = [f"--checkpoints={folder}/checkpoints-{processes}", f"--out={folder}/run-{processes}"]
@@ -31,8 +38,9 @@ def log(folder, ring_folder, model_folder, processes: int) -> tuple[list[dict], 
 
 
 def test_two_processes_train_as_one(tmp_path, ring_folder, model_folder):
-    alone, _ = log(tmp_path, ring_folder, model_folder, 1)
-    shared, record = log(tmp_path, ring_folder, model_folder, 2)
+    run = kalm_ring(0.0, log_every_steps=1)
+    alone, _ = log(tmp_path, ring_folder, model_folder, 1, run)
+    shared, record = log(tmp_path, ring_folder, model_folder, 2, run)
     assert record["processes"] == 2
     assert record["tokens_per_second"] > 0
     assert len(alone) == len(shared) == 12
@@ -41,3 +49,12 @@ def test_two_processes_train_as_one(tmp_path, ring_folder, model_folder):
         for part in {"contrastive", "loss", "language_model"} & one.keys():
             assert two[part] == pytest.approx(one[part], rel=1e-3 if part == "contrastive" else 0.05)
         assert one.get("valid") == two.get("valid")
+
+
+def test_two_processes_with_gradients_of_rows_train_as_one(tmp_path, ring_folder, model_folder):
+    alone, shared = (log(tmp_path, ring_folder, model_folder, processes, KG_BILM)[0] for processes in (1, 2))
+    assert len(alone) == len(shared) > 5
+    for one, two in zip(alone, shared, strict=True):
+        assert one.get("valid") == two.get("valid")
+        for part in {"masked_prediction", "alignment"} & one.keys():
+            assert two[part] == pytest.approx(one[part], rel=0.02), (part, one["step"])

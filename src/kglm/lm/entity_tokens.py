@@ -12,14 +12,16 @@ class ExtendedEmbedding(torch.nn.Module):
     """The word vectors of a model, followed by `count` further ones: token n + i is further token i of n words.
 
     The model stays the stock one: `model.set_input_embeddings(ExtendedEmbedding(model.get_input_embeddings(), count))`.
-    `words` is the model's own embedding, so that what is tied to it stays tied.
+    `words` is the model's own embedding, so that what is tied to it stays tied. The further vectors are float32
+    whatever the words are: they are trained, and in bfloat16 most of Adam's steps would be rounded to none. sparse:
+    their gradients hold the rows that were read alone.
     """
 
-    def __init__(self, words: torch.nn.Embedding, count: int):
+    def __init__(self, words: torch.nn.Embedding, count: int, sparse: bool = False):
         super().__init__()
         self.words = words
-        weight = words.weight
-        self.further = torch.nn.Embedding(count, words.embedding_dim, dtype=weight.dtype, device=weight.device)
+        kind = {"dtype": torch.float32, "device": words.weight.device}
+        self.further = torch.nn.Embedding(count, words.embedding_dim, sparse=sparse, **kind)
         initialise(self)
 
     @property
@@ -30,7 +32,7 @@ class ExtendedEmbedding(torch.nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Token ids, of any shape -> vectors, of that shape and (d,)."""
         first = self.words.num_embeddings
-        further = self.further((ids - first).clamp(min=0))
+        further = self.further((ids - first).clamp(min=0)).to(self.words.weight.dtype)
         return torch.where((ids >= first)[..., None], further, self.words(ids.clamp(max=first - 1)))
 
 
@@ -50,7 +52,7 @@ def initialise(
         tokens = tokenizer(list(texts[start : start + _TEXTS]), add_special_tokens=False)["input_ids"]
         for row, ids in enumerate(tokens, start):
             if ids:
-                further[row] = words[ids].float().mean(dim=0).to(further.dtype)
+                further[row] = words[ids].float().mean(dim=0)
 
 
 def stock_modules(model: torch.nn.Module, extended: ExtendedEmbedding) -> list[torch.nn.Module]:

@@ -67,6 +67,10 @@ class Method(torch.nn.Module, ABC):
         """What is trained at the option `learning_rate`, all else at `other_learning_rate`; none: no difference."""
         return []
 
+    def sparse_parameters(self) -> list[torch.nn.Parameter]:
+        """Tables whose gradients hold the rows that a step reads, and no others."""
+        return []
+
     def trainable(self) -> dict[str, torch.Tensor]:
         """What training changes, by name; a tensor that is shared stands here once."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}

@@ -57,7 +57,8 @@ def masked_prediction_loss(
     hidden: (n, d), the states before the masked positions; words (v, d) and entities (c, d): the rows of W_P;
     bias: (v + c,); log_weights: (c,) or None, see `candidate_entities`; targets: (n,) rows of both together.
     """
-    logits = torch.cat([hidden @ words.T, hidden @ entities.T], dim=1).float() + bias
+    of_entities = hidden.to(entities.dtype) @ entities.T
+    logits = torch.cat([(hidden @ words.T).float(), of_entities.float()], dim=1) + bias
     if log_weights is not None:
         logits[:, len(words) :] += log_weights
     total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")

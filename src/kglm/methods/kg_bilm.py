@@ -64,6 +64,7 @@ class Parameters:
     mask_head: bool = True  # may the query's own entity be masked
     maximum_exact_entities: int = 50_000  # in the softmax; above it some are drawn
     sampled_entities: int = 8192
+    sparse_gradients: bool = False  # of the entities' and relations' vectors: of millions, all rows fit no GPU
     contrastive_weight: float = 0.1
     contrastive_batch_size: int = 256  # entities of a step whose views are compared, and triples aligned
     entity_dropping: float = 0.2  # share of the entity tokens
@@ -119,8 +120,8 @@ class Method(_interface.LinkPredictor):
         if p.lora_modules != "none":
             backbone = add_lora(backbone, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout)
         self.backbone = backbone
-        self.embedding = ExtendedEmbedding(words, self.vocabulary.further)
-        self.types = torch.nn.Embedding(len(KINDS), words.embedding_dim, dtype=words.weight.dtype)
+        self.embedding = ExtendedEmbedding(words, self.vocabulary.further, p.sparse_gradients)
+        self.types = torch.nn.Embedding(len(KINDS), words.embedding_dim)
         torch.nn.init.zeros_(self.types.weight)  # at the start the model reads what it has always read
         bias = torch.zeros(self.vocabulary.words + graph.entity_count)
         self.bias = torch.nn.Parameter(bias, requires_grad=p.masked_prediction_weight > 0)  # b_P
@@ -165,6 +166,10 @@ class Method(_interface.LinkPredictor):
     def language_model(self) -> list[torch.nn.Module]:
         """See Method: the decoder, its words included; the vectors of entities and relations are not its own."""
         return [self.backbone]
+
+    def sparse_parameters(self) -> list[torch.nn.Parameter]:
+        """See Method."""
+        return [self.embedding.further.weight] if self.parameters_.sparse_gradients else []
 
     def tokens_read(self, batch: Any) -> int:
         """See Method; entities and relations are tokens, too."""
@@ -314,6 +319,8 @@ class Method(_interface.LinkPredictor):
 
     def _entity_vectors(self, entities: torch.Tensor | None) -> torch.Tensor:
         further = self.embedding.further
+        if entities is None and self.parameters_.sparse_gradients:
+            entities = torch.arange(self.vocabulary.entities, device=self.bias.device)
         return further.weight[: self.vocabulary.entities] if entities is None else further(entities)
 
     def _contrastive(self, views: dict[str, Any]) -> torch.Tensor:
@@ -337,7 +344,8 @@ class Method(_interface.LinkPredictor):
 
     def run(self, ids, kinds, classes, near, **options):
         """The stock model's output on words, entities and relations with their types, under the knowledge mask."""
-        embedded = self.embedding(ids) + self.types(kinds)
+        words = self.embedding(ids)
+        embedded = words + self.types(kinds).to(words.dtype)
         mask = self.mask(classes, near, embedded.dtype)
         return self.backbone(inputs_embeds=embedded, attention_mask=mask, use_cache=False, **options)
 

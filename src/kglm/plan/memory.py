@@ -75,11 +75,13 @@ def training(spec: dict, graph: Dataset, model: Architecture | None, processes: 
     if mixed and number == 4:
         weights += 2 * model.body * size.copies
     if not spec["training"]["epochs"]:
-        memory = Memory(weights, 0, 0, size.entities * number, 0, 0, 0)
+        memory = Memory(weights, 0, 0, size.entities * 4, 0, 0, 0)
         return memory._replace(encoding=encoding(spec, model, texts))
     buckets = 2 if processes > 1 else 1  # those in which processes exchange gradients
-    # A vector's gradient is as large as all vectors; a second one is there while it is added to the first.
-    entities = size.entities * number * (1 + 1 + buckets + 2)
+    # A vector's gradient is as large as all vectors; a second one is there while it is added to the first. Where the
+    # gradients hold the rows that were read alone, vectors and moments remain: in single precision, as they always are.
+    gradients = 0 if p.get("sparse_gradients") else 1 + buckets
+    entities = size.entities * 4 * (1 + gradients + 2) + _rows(spec, graph, model, processes)
     parts = [one.share(processes) for one in passes(spec, graph, model)]
     return Memory(
         weights=weights,
@@ -90,6 +92,17 @@ def training(spec: dict, graph: Dataset, model: Architecture | None, processes: 
         logits=sum(round(one.sequences * one.asked) * one.choices * LOGIT for one in parts),
         encoding=encoding(spec, model, texts),
     )
+
+
+def _rows(spec: dict, graph: Dataset, model: Architecture | None, processes: int) -> int:
+    """The gradients of rows: a process's own, those of all that it gathers, and these sorted and added up."""
+    p = spec["parameters"]
+    if not p.get("sparse_gradients"):
+        return 0
+    sampled = p["sampled_entities"] if graph.entities > p["maximum_exact_entities"] else graph.entities
+    around = 2 * p["context_walks"] * p["context_radius"] + 2
+    read = sum(one.sequences for one in passes(spec, graph, model)) * around
+    return round((processes * sampled + read) * model.width * 4 * 4)
 
 
 def activations(p: dict, model: Architecture, parts: list[Pass], mixed: bool, number: int) -> int:

@@ -88,11 +88,14 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     import torch
     from transformers import TrainingArguments
 
+    from kglm.training.optimiser import check_precision, leave_rows_out
     from kglm.training.trainer import MethodTrainer, last_checkpoint
 
     parts = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size % parts:
         raise InputError(f"batch_size {options.batch_size} cannot be shared by {parts} processes", spec["name"])
+    check_precision(method, spec["name"])
+    leave_rows_out(method)
     triples = graph.split("train", inverse=method.inverse_triples)
     schedule = Schedule(method, triples, options, spec["seed"], parts)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(checkpoints / "tensorboard"))

@@ -15,6 +15,7 @@ from kglm.artefacts import read_tensors
 from kglm.errors import InputError
 from kglm.files import atomic_directory, atomic_file, read_json, write_json
 from kglm.methods._interface import Method, restore
+from kglm.training.optimiser import average_rows, clip, with_rows
 from kglm.training.options import Training
 from kglm.training.schedule import Schedule
 
@@ -68,7 +69,25 @@ class MethodTrainer(Trainer):
                 outside = [p for p in group["params"] if id(p) not in inside]
                 group["params"] = [p for p in group["params"] if id(p) in inside]
                 optimizer.add_param_group({**group, "params": outside, "lr": other})
+        if not made_before:
+            self.optimizer = optimizer = with_rows(optimizer, self.method.sparse_parameters())
         return optimizer
+
+    def training_step(self, *arguments, **options) -> torch.Tensor:
+        """The Trainer's, and sparse gradients are exchanged, which data-parallel training leaves to each process."""
+        loss = super().training_step(*arguments, **options)
+        average_rows(self.method.sparse_parameters())
+        return loss
+
+    def _clip_grad_norm(self, model) -> torch.Tensor:
+        if self.method.sparse_parameters():
+            return clip(model.parameters(), self.args.max_grad_norm)
+        return super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        if grad_norm is None and self.method.sparse_parameters():
+            grad_norm = clip(model.parameters(), float("inf"))
+        return super()._get_grad_norm(model, grad_norm)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The method's own loss; its parts are added to the open row of the log."""
