@@ -16,6 +16,8 @@ from kglm.methods.structural import READ
 from kglm.ranking.scorer import filtered_ranks_by
 from kglm.training.options import Training
 
+from pykeen.sampling import BasicNegativeSampler  # isort: skip; after the loop, which tells PyKEEN where its folders go
+
 SMALL = {"dimension": 12, "negatives": 5, "margin": 2.0}
 TAILS = {"loop": "lcwa", "loss": "bcewithlogits", "inverse_relations": True}  # the way of the convolutions
 OWN = {
@@ -180,6 +182,60 @@ def test_a_graph_network_forgets_what_other_weights_gave(interaction, ring_graph
     assert (second.score_triples(triples, 64) != before).any()
 
 
+@pytest.mark.parametrize("interaction", ["transe", "distmult", "complex", "rescal", "conve"])
+@pytest.mark.parametrize("of", ["entity", "relation"])
+def test_dropout_of_vectors_leaves_out_numbers_in_training_alone(interaction, of, ring_graph):
+    torch.manual_seed(3)
+    method = build(ring_graph, interaction, **{f"{of}_dropout": 0.5})
+    (vectors,) = getattr(method.model, f"{of}_representations")[:1]
+    whole = vectors.eval()()
+    dropped = vectors.train()()
+    numbers, kept = (torch.view_as_real(part) if part.is_complex() else part for part in (whole, dropped))
+    assert 0.2 < (kept == 0).float().mean() < 0.8
+    torch.testing.assert_close(kept[kept != 0], 2 * numbers[kept != 0])
+    if whole.is_complex():  # real and imaginary parts each for itself
+        assert ((kept == 0).sum(-1) == 1).any()
+
+
+def test_one_vs_all_is_the_mean_over_triples(ring_graph, tmp_path):
+    """Each triple beside all entities, in both directions: -log softmax of its tail."""
+    method = build(
+        ring_graph, "distmult", regulariser="none", loop="1vsall", loss="crossentropy", inverse_relations=True
+    )
+    triples = torch.from_numpy(method.triples._add_inverse_triples_if_necessary(method.triples.mapped_triples).numpy())
+    assert len(triples) == 2 * len(ring_graph.split("train"))
+    seen, on_batch = [], _pykeen_loop.Course.on_batch
+
+    def noted(course, epoch, batch, batch_loss, **keywords):
+        with torch.no_grad():
+            scores = method.model.score_t(triples[:, :2]).log_softmax(1)
+        seen.append((batch_loss, -scores.gather(1, triples[:, 2:]).mean().item()))
+        on_batch(course, epoch, batch, batch_loss, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_pykeen_loop.Course, "on_batch", noted)
+        method.fit(
+            options(epochs=2, batch_size=len(triples), validate_every_epochs=0, learning_rate=0.0), 0, tmp_path, dict
+        )
+    assert len(seen) == 2
+    np.testing.assert_allclose(*zip(*seen, strict=True), rtol=1e-5)
+
+
+def test_only_tails_are_corrupted_where_asked_for(ring_graph, tmp_path):
+    method = build(ring_graph, "distmult", corrupted="tail", inverse_relations=True, loss="crossentropy")
+    ends, corrupt = [], BasicNegativeSampler.corrupt_batch
+
+    def noted(sampler, positive_batch):
+        negatives = corrupt(sampler, positive_batch)
+        ends.append((negatives[..., :2] == positive_batch[:, None, :2]).all().item())
+        return negatives
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BasicNegativeSampler, "corrupt_batch", noted)
+        method.fit(options(epochs=1, validate_every_epochs=0), 0, tmp_path, dict)
+    assert ends and all(ends)
+
+
 @pytest.mark.parametrize("interaction", ["distmult", "complex"])
 def test_the_regularisation_of_all_is_the_sum_of_third_powers(interaction, ring_graph):
     method = build(ring_graph, interaction, regulariser="all", regularisation=0.01)
@@ -196,6 +252,7 @@ CASES = {
     "complex": {},  # adagrad, all tails
     "conve": {},  # dropout, batch normalisation
     "comp_gcn": {},  # an encoder
+    "rescal": {"loop": "1vsall", "loss": "crossentropy", "inverse_relations": True, "relation_dropout": 0.3},
 }
 
 
@@ -205,7 +262,7 @@ class _Killed(Exception):
 
 def train(graph: Graph, interaction: str, folder: Path, kill_at: int = 0, number: int = 0) -> dict:
     """The history of a training that is killed, or gets a signal, at a step."""
-    method = build(graph, interaction)
+    method = build(graph, interaction, **CASES[interaction])
     check = validation(method, graph)
     original = _pykeen_loop.Course.on_batch
 
@@ -299,6 +356,9 @@ def test_the_rate_follows_the_schedule_and_the_steps_end_it(ring_graph, tmp_path
         ({"interaction": "conve", "dimension": 25}, "25 is no image of height 10"),
         ({"interaction": "conve", "dimension": 20}, "20 is no image of height 10"),
         ({"interaction": "rotate", "label_smoothing": 0.1}, "nssa has no label smoothing"),
+        ({"interaction": "rotate", "relation_dropout": 0.1}, "relation_dropout is no option of rotate"),
+        ({"interaction": "transe", "corrupted": "tail", "negative_sampler": "bernoulli"}, "leave corrupted out"),
+        ({"interaction": "r_gcn", "bases": 2, "blocks": 2}, "two ways to make r_gcn's matrices; set one"),
     ],
 )
 def test_what_would_be_without_effect_is_refused_in_one_line(parameters, message, ring_graph):

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader, TensorDataset
 
 from kglm.errors import InputError
 from kglm.files import atomic_directory, write_json
@@ -63,7 +64,28 @@ class _LCWA(_Watched, LCWATrainingLoop):
     """Each (head, relation) beside all entities."""
 
 
-LOOPS = {"slcwa": _SLCWA, "lcwa": _LCWA}
+class _OneVsAll(_Watched, LCWATrainingLoop):
+    """Each triple by itself beside all entities: (head, relation) weighs as much as it has tails."""
+
+    def _create_training_data_loader(self, triples_factory: Any, sampler: None, **keywords: Any) -> "_Batches":
+        triples = triples_factory._add_inverse_triples_if_necessary(triples_factory.mapped_triples)
+        return self.course.watched(DataLoader(TensorDataset(triples), **keywords))
+
+    @staticmethod
+    def _get_batch_size(batch: tuple[torch.Tensor]) -> int:
+        return len(batch[0])
+
+    def _process_batch(
+        self, batch: tuple[torch.Tensor], start: int, stop: int, label_smoothing: float = 0.0, slice_size: None = None
+    ) -> torch.Tensor:
+        triples = batch[0][start:stop].to(self.model.device)
+        labels = torch.nn.functional.one_hot(triples[:, 2], self.num_targets).float()
+        scores = self.model.score_t(triples[:, :2])
+        loss = self.loss.process_lcwa_scores(scores, labels, label_smoothing, self.num_targets)
+        return loss + self.model.collect_regularization_term()
+
+
+LOOPS = {"slcwa": _SLCWA, "lcwa": _LCWA, "1vsall": _OneVsAll}
 
 
 class Course(TrainingCallback):

@@ -1,4 +1,4 @@
-"""DistMult and RotatE by PyKEEN's interfaces: faster, and RotatE as in its released code (Sun et al. 2019)."""
+"""Parts of models by PyKEEN's interfaces: faster ones, and RotatE as in its released code (Sun et al. 2019)."""
 
 import math
 from collections.abc import Callable
@@ -51,6 +51,16 @@ class Rotation(RotatEInteraction):
         squares = torch.view_as_real(turned - t).square_()
         moduli = squares[..., 0] + squares[..., 1]
         return -(moduli.sqrt_().sum(-1) if self.norm == 1 else moduli.sum(-1).sqrt_())
+
+
+class NumberDropout(torch.nn.Dropout):
+    """Dropout of vectors; of complex ones real and imaginary parts each for itself, as in LibKGE."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See torch."""
+        if x.is_complex():
+            return torch.view_as_complex(super().forward(torch.view_as_real(x)))
+        return super().forward(x)
 
 
 def rotations(count: int, dimension: int, initial_range: float) -> Embedding:

@@ -21,32 +21,34 @@ from kglm.kg.graph import Graph
 from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._pykeen_loop import LOOPS, Course
-from kglm.methods._pykeen_scores import MatrixProduct, Rotation, rotations, uniform
+from kglm.methods._pykeen_scores import MatrixProduct, NumberDropout, Rotation, rotations, uniform
 
 from pykeen.models import model_resolver  # isort: skip; after the loop, which tells PyKEEN where its folders go
 from pykeen.nn.modules import DistMultInteraction
 from pykeen.regularizers import regularizer_resolver
 from pykeen.triples import CoreTriplesFactory
+from pykeen.typing import LABEL_TAIL
 from pykeen.utils import NoRandomSeedNecessary
 
 LOSS_OPTIONS = {"nssa": ("margin", "adversarial_temperature"), "marginranking": ("margin",)}
 SMOOTHED = ("bcewithlogits", "bceaftersigmoid", "crossentropy")
+DROPPED = ("entity_dropout", "relation_dropout")
 # The options of the vectors that a model reads; one that is set beside them would be without effect.
 READ = {
-    "transe": {"norm", "initial_range", "unit_entities"},
+    "transe": {"norm", "initial_range", "unit_entities", *DROPPED},
     "transh": {"norm"},
     "transr": {"norm", "relation_dimension"},
     "transd": {"relation_dimension"},
-    "distmult": {"initial_range", "unit_entities"},
-    "complex": {"initial_range"},
+    "distmult": {"initial_range", "unit_entities", *DROPPED},
+    "complex": {"initial_range", *DROPPED},
     "rotate": {"norm", "initial_range"},
     "tucker": {"relation_dimension", "input_dropout", "feature_dropout", "hidden_dropout"},
-    "conve": {"height", "channels", "input_dropout", "feature_dropout", "hidden_dropout"},
+    "conve": {"height", "channels", "input_dropout", "feature_dropout", "hidden_dropout", *DROPPED},
     "convkb": {"channels", "hidden_dropout", "initial_range"},
-    "r_gcn": {"layers", "blocks", "edge_dropout", "self_loop_dropout"},
+    "r_gcn": {"layers", "bases", "blocks", "edge_dropout", "self_loop_dropout"},
     "comp_gcn": {"layers", "hidden_dropout"},
     "quate": set(),
-    "rescal": {"initial_range"},
+    "rescal": {"initial_range", *DROPPED},
 }
 KERNEL = 3  # the side of conve's filters
 CACHES = ("enriched_embeddings", "enriched_representations")  # of R-GCN and CompGCN
@@ -83,11 +85,15 @@ class Parameters:
     hidden_dropout: float = 0.3  # before the product with the entities; of convkb's features, of comp_gcn's messages
     edge_dropout: float = 0.4  # of r_gcn
     self_loop_dropout: float = 0.2  # of r_gcn
+    entity_dropout: float = 0.0  # of the numbers of an entity's vectors, those of the candidates included
+    relation_dropout: float = 0.0
     height: int = 10  # of conve's image of an entity; its width is dimension / height
     channels: int = 32  # of conve; filters of convkb
     layers: int = 2  # of r_gcn and comp_gcn
-    blocks: int = 0  # on the diagonal of r_gcn's relation matrices; 0: sums of base matrices
-    loop: Literal["slcwa", "lcwa"] = "slcwa"  # beside drawn false triples, or beside all tails
+    bases: int = 0  # matrices of which r_gcn's relation matrices are sums; 0: the root of the count of relations
+    blocks: int = 0  # on the diagonal of r_gcn's relation matrices; 0: they are sums of base matrices
+    # a triple beside drawn false ones; all tails of a (head, relation) beside all entities; each by itself beside them
+    loop: Literal["slcwa", "lcwa", "1vsall"] = "slcwa"
     loss: Literal[
         "nssa", "marginranking", "softplus", "crossentropy", "bcewithlogits", "bceaftersigmoid", "infonce"
     ] = "nssa"  # PyKEEN's name
@@ -98,6 +104,7 @@ class Parameters:
     negative_sampler: Literal["basic", "bernoulli"] = (
         "basic"  # bernoulli: the end with fewer answers (Wang et al. 2014)
     )
+    corrupted: Literal["both", "tail"] = "both"  # ends of a triple for which basic draws others
     filtered_negatives: bool = False  # true training triples are left out
     regulariser: Literal["model", "none", "lp", "powersum", "all"] = "model"  # model: as PyKEEN has it
     # weight of the mean norm (lp), or of its power (powersum), of a batch's vectors; all: of all parameters' powers
@@ -116,12 +123,16 @@ class Parameters:
             _refuse(f"negatives is {self.negatives}", "it must be at least 1")
         if self.interaction == "comp_gcn" and not self.inverse_relations:
             _refuse("comp_gcn passes messages along inverse relations", "set inverse_relations: true")
+        if self.bases and self.blocks:
+            _refuse("bases and blocks are two ways to make r_gcn's matrices", "set one")
         if self.interaction == "r_gcn" and self.inverse_relations:
             _refuse("r_gcn makes the inverses itself", "set inverse_relations: false")
         width, rest = divmod(self.dimension, self.height)
         if self.interaction == "conve" and (rest or width < KERNEL):
             what = f"dimension {self.dimension} is no image of height {self.height}"
             _refuse(what, f"choose a height that divides it into {KERNEL} or more columns")
+        if self.corrupted != "both" and self.negative_sampler == "bernoulli":
+            _refuse("bernoulli chooses the corrupted end itself", "leave corrupted out")
         if self.label_smoothing and self.loss not in SMOOTHED:
             _refuse(f"{self.loss} has no label smoothing", f"choose one of {', '.join(SMOOTHED)}")
 
@@ -159,7 +170,9 @@ class Method(_interface.CandidateScorer):
         optimizer = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
         if p.optimizer == "adam":
             optimizer["betas"] = (options.beta1, options.beta2)
-        negatives = {"num_negs_per_pos": p.negatives, "filtered": p.filtered_negatives}
+        negatives: dict[str, Any] = {"num_negs_per_pos": p.negatives, "filtered": p.filtered_negatives}
+        if p.corrupted == "tail":
+            negatives["corruption_scheme"] = (LABEL_TAIL,)
         sampler = {"negative_sampler": p.negative_sampler, "negative_sampler_kwargs": negatives}
         loop = LOOPS[p.loop](
             model=self.model,
@@ -288,6 +301,9 @@ def _pykeen_model(p: Parameters, triples: CoreTriplesFactory) -> torch.nn.Module
         model.relation_representations[0] = rotations(
             model.relation_representations[0].max_id, p.dimension, p.initial_range or 1.0
         )
+    for names, rate in (("entity", p.entity_dropout), ("relation", p.relation_dropout)):
+        for vectors in getattr(model, f"{names}_representations") if rate else ():
+            vectors.dropout = NumberDropout(rate)
     if p.regulariser != "model":
         for vectors in (*model.entity_representations, *model.relation_representations):
             vectors.regularizer = _regulariser(p)
@@ -327,7 +343,11 @@ def _sizes(p: Parameters) -> dict[str, Any]:
         case "convkb":
             return {"num_filters": p.channels, "hidden_dropout_rate": p.hidden_dropout}
         case "r_gcn":
-            matrices = {"decomposition": "block", "decomposition_kwargs": {"num_blocks": p.blocks}} if p.blocks else {}
+            matrices: dict[str, Any] = {}
+            if p.blocks:
+                matrices = {"decomposition": "block", "decomposition_kwargs": {"num_blocks": p.blocks}}
+            elif p.bases:
+                matrices = {"decomposition": "bases", "decomposition_kwargs": {"num_bases": p.bases}}
             dropouts = {"edge_dropout": p.edge_dropout, "self_loop_dropout": p.self_loop_dropout}
             return {"num_layers": p.layers, "edge_weighting": "inverseindegree", **dropouts, **matrices}
         case "comp_gcn":
