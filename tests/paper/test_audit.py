@@ -251,7 +251,7 @@ def test_the_stage_prints_and_writes(tmp_path, capsys):
     )
     assert r"\begin{longtable}" in (tmp_path / "out/audit.tex").read_text("utf-8")
     assert cli.main(["audit"]) == 0
-    assert "Findings: 45, rows: 280. Sentences that the tables bear out: 43." in capsys.readouterr().out
+    assert "Findings: 45, rows: 294. Sentences that the tables bear out: 43." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", "", "\xff", ",".join(COLUMNS) + "\nP,T,D,m,c,MRR,share,0.1,\n"])
