@@ -14,7 +14,7 @@ else:
 
     configfile: "config.yaml"
 
-    configuration.expand_home(config)
+    configuration.without_files_left_out(configuration.expand_home(config))
     validation.check_or_exit(config, f"{workflow.basedir}/workflow/schemas")
     configuration.with_seeds(config)
 

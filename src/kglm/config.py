@@ -55,7 +55,7 @@ def read(*paths: Path) -> dict:
             raise InputError(f"no YAML ({error})", path) from None
         if not isinstance(layers[-1], dict):
             raise InputError("holds no mapping", path, "write key: value")
-    return with_seeds(expand_home(merge(*layers)))
+    return with_seeds(without_files_left_out(expand_home(merge(*layers))))
 
 
 def expand_home(config: dict) -> dict:
@@ -65,6 +65,14 @@ def expand_home(config: dict) -> dict:
     """
     if isinstance(config.get("results"), str):
         config["results"] = os.path.expanduser(config["results"])
+    return config
+
+
+def without_files_left_out(config: dict) -> dict:
+    """A file of a dataset that an overlay sets to null is none of its files; in place."""
+    for entry in config.get("datasets", {}).values():
+        if isinstance(entry, dict) and isinstance(entry.get("files"), dict):
+            entry["files"] = {name: file for name, file in entry["files"].items() if file is not None}
     return config
 
 
@@ -263,11 +271,19 @@ def spec(config: dict, kind: str, name: str) -> dict:
     if kind == "paper":
         return {"name": name, "scale": config["scale"], "build": config["build"]}
     if kind in ("table", "figure"):
-        return {"name": name, "scale": config["scale"], **config[f"{kind}s"][name]}
+        entry = config[f"{kind}s"][name]
+        return {"name": name, "scale": config["scale"], **entry, **_caveats(config, entry)}
     section, _, files = kind.partition("_")
     entry = {"name": name, **config[SECTIONS[section]][name]}
-    left_out = ("note", *(_NOT_OF_FILES if files else ()))
+    left_out = ("note", "caveat", *(_NOT_OF_FILES if files else ()))
     return {key: value for key, value in entry.items() if key not in left_out}
+
+
+def _caveats(config: dict, entry: dict) -> dict:
+    """What a table has to tell of the texts of its datasets."""
+    shown = [block["dataset"] for block in entry.get("blocks", []) if block["dataset"] in config["datasets"]]
+    told = {name: config["datasets"][name]["caveat"] for name in shown if "caveat" in config["datasets"][name]}
+    return {"caveats": told} if told else {}
 
 
 SECTIONS = {"dataset": "datasets", "corpus": "corpora", "model": "models"}

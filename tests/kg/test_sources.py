@@ -410,3 +410,19 @@ def test_a_variable_in_an_address_is_read_when_the_file_is_fetched(tmp_path, ser
     monkeypatch.delenv("TOKEN")
     shutil.rmtree(tmp_path / "raw")
     assert "the environment variable TOKEN, which its address names, is not set" in refused(tmp_path, spec)
+
+
+BLOB = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest()
+
+
+def test_a_git_blob_will_do_where_the_sum_is_not_known(tmp_path):
+    (tmp_path / "hello").write_bytes(b"hello\n")
+    assert sources.git_blob(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"  # `git hash-object`
+    (tmp_path / "t").write_bytes(CONTENT)
+    for sums in ({"git_blob": BLOB}, {"git_blob": ["0" * 40, BLOB]}, {"git_blob": BLOB, "sha256": "0" * 64}):
+        assert fetched(tmp_path, entry({"path": str(tmp_path / "t"), **sums}))["sha256_was_known"]
+        shutil.rmtree(tmp_path / "raw")
+    fetched(tmp_path, entry({"path": str(tmp_path / "t"), "git_blob": "0" * 40, "sha256": SUM}))
+    shutil.rmtree(tmp_path / "raw")
+    told = refused(tmp_path, entry({"path": str(tmp_path / "t"), "git_blob": "0" * 40}))
+    assert f"the content has sha256 {SUM}, expected git blob {'0' * 40}" in told

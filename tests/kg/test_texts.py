@@ -32,6 +32,9 @@ def cleaned(text, *steps):
         ("http://dbpedia.org/resource/S%C3%A3o_Paulo", ["local_names", "underscores"], "São Paulo"),
         ("http://www.w3.org/2000/01/rdf-schema#label", ["local_names"], "label"),
         ("/m/06rf7", ["local_names"], "/m/06rf7"),
+        (r'"Kiel is a \"port\".\n\nIt lies north."@en', ["literals", "escapes"], 'Kiel is a "port". It lies north.'),
+        ('"Kiel"', ["literals"], "Kiel"),
+        ('He said "Kiel"', ["literals"], 'He said "Kiel"'),
     ],
 )
 def test_cleaning(text, steps, expected):

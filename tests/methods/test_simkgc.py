@@ -42,6 +42,9 @@ def test_neighbours_are_named_behind_short_descriptions_but_never_the_answer(sim
     words = ring_graph.entities.assign(description="long " * 20)
     long = simkgc(Graph(words, ring_graph.relations, ring_graph.triples), maximum_length=100)
     assert long.neighbours(1, -1) == []
+    longest = Graph(words, ring_graph.relations, ring_graph.triples)
+    assert simkgc(longest, maximum_length=100, short_description=21).neighbours(1, -1) != []
+    assert simkgc(short_description=3).neighbours(1, -1) == []  # "the animal bee" has three words
 
 
 def unit(method: Method, encoder, ids: list[int]) -> torch.Tensor:

@@ -396,3 +396,11 @@ def test_a_long_table_goes_over_pages(results):
     names = [line for line in body if "number" in line]
     assert all(line.endswith(r" \\*") for line in names)
     assert not any(line.endswith("*") for line in body if "interval" in line)
+
+
+def test_a_caveat_of_texts_is_told_where_a_row_has_read_them(results):
+    results.run("ten", mrr=0.5)
+    results.run("own", mrr=0.9, model="none", dataset="umls")
+    caveats = {"WN18RR": "descriptions are first sentences.", "umls": "entities have names alone."}
+    tex, *_ = make(EPOCHS | {"caveats": caveats}, results)
+    assert "WN18RR: descriptions are first sentences." in tex and "names alone" not in tex

@@ -1,5 +1,7 @@
 """The best answers of queries, graph-based re-ranking, and candidates that another run proposes; by definition."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from kglm.artefacts import ANSWERS, RANKS, read_parquet
 from kglm.errors import InputError
 from kglm.kg.graph import evenly_spaced
-from kglm.ranking import rank_triples
+from kglm.ranking import rank_triples, reranking
 from kglm.ranking.proposals import proposals, rank_proposals
 from kglm.ranking.reranking import reranked
 from kglm.ranking.stages import rank
@@ -114,3 +116,20 @@ def test_proposals_are_ordered_anew_and_others_keep_their_rank(graph, vectors, s
     assert 0 < inside < len(found)
     with pytest.raises(InputError, match="are not those of the graph"):
         rank_proposals(graph, triples, "test", *chosen, before.iloc[1:])
+
+
+def test_a_neighbourhood_that_is_too_large_gives_no_bonus(graph, monkeypatch):
+    """As in the released code."""
+    zeros = np.zeros((graph.entity_count, graph.entity_count), np.float32)
+
+    def plain(asked, candidates):
+        return lambda rows, columns: zeros[rows, columns]
+
+    asked = SimpleNamespace(heads=np.arange(graph.entity_count))
+    everything = slice(0, graph.entity_count)
+    usual = reranked(graph, plain, 1, 0.5)(asked, None)(everything, everything)
+    sizes = (usual > 0).sum(axis=1)
+    assert len(set(sizes.tolist())) > 1
+    monkeypatch.setattr(reranking, "LARGEST", int(sizes.min()))
+    found = reranked(graph, plain, 1, 0.5)(asked, None)(everything, everything)
+    np.testing.assert_array_equal(found, usual * (sizes == sizes.min())[:, None])

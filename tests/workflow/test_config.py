@@ -337,3 +337,18 @@ def test_a_seeds_run_takes_no_others_name():
     config["runs"]["a_seed-5"] = {"method": "m"}
     with pytest.raises(InputError, match="also the name of seed 5 of a"):
         configuration.with_seeds(config)
+
+
+def test_a_file_that_an_overlay_leaves_out_is_none(tmp_path):
+    """The whole texts of FB15k-237 at the paper scale, first sentences and a word on them at the others."""
+    whole, small = read("paper"), read("small")
+    file = "FB15k_mid2description.txt"
+    for dataset in ("FB15k-237", "FB15k-237N"):
+        assert whole["datasets"][dataset]["descriptions"][0]["file"] == file
+        assert file in configuration.spec(whole, "dataset_files", dataset)["files"]
+        assert file not in configuration.spec(small, "dataset_files", dataset)["files"]
+        assert "caveat" not in whole["datasets"][dataset] and "caveat" in small["datasets"][dataset]
+        assert "caveat" not in configuration.spec(small, "dataset", dataset)  # no reason to build the graph again
+    caveats = configuration.spec(small, "table", "kalm_table_1")["caveats"]
+    assert caveats == {"FB15k-237": small["datasets"]["FB15k-237"]["caveat"]}
+    assert list(configuration.spec(whole, "table", "lmke_table_4")["caveats"]) == ["FB13"]

@@ -46,7 +46,7 @@ def test_no_pattern_takes_a_final_newline(path):
     """`$` matches before one."""
     found = patterns(yaml.safe_load(path.read_text("utf-8")))
     assert found
-    words = ["a", "a/b", "a==1", "0" * 64, "https://host/file", "true", "1"]
+    words = ["a", "a/b", "a==1", "0" * 40, "0" * 64, "https://host/file", "true", "1"]
     for pattern in found:
         assert pattern.endswith(r"\Z") and "$" not in pattern
         assert any(re.search(pattern, word) for word in words), pattern

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import importlib.util
 import lzma
 import os
@@ -91,7 +92,7 @@ def _fetch_file(spec: Mapping, name: str, target: Path, downloads: _Downloads) -
         try:
             origin = source.path or downloads.get(source)
             _place(origin, source, target, entry.get("bytes"))
-            found = _expect_sum(target, wanted, "the content")
+            found = _expect_sum(target, wanted, "the content", entry.get("git_blob"))
         except InputError as error:
             failures.append(f"{source.kind} {shown(source.location)}: {error}")
             target.unlink(missing_ok=True)
@@ -103,7 +104,7 @@ def _fetch_file(spec: Mapping, name: str, target: Path, downloads: _Downloads) -
             "location": shown(source.location),
             "bytes": target.stat().st_size,
             "sha256": found,
-            "sha256_was_known": wanted is not None,
+            "sha256_was_known": wanted is not None or "git_blob" in entry,
         }
     dataset = spec.get("name", "")
     remedy = "set KGLM_MIRROR or the key `mirror` to a folder that has it, or correct its entry under `files`"
@@ -225,9 +226,23 @@ def _refuse_climbing(name: str, archive: object, member: str | None = None) -> N
         raise InputError(f"the member {member or name!r} climbs out of its folder", archive, "do not use this archive")
 
 
-def _expect_sum(path: Path, wanted: str | list[str] | None, what: str) -> str:
-    found = sha256(path)
-    allowed = [wanted] if isinstance(wanted, str) else wanted
-    if allowed is not None and found not in allowed:
-        raise InputError(f"{what} has sha256 {found}, expected {' or '.join(allowed)}")
+def _expect_sum(path: Path, wanted: str | list[str] | None, what: str, blobs: str | list[str] | None = None) -> str:
+    """The SHA-256 of a file; InputError where it is none of those wanted, nor its content one of git's `blobs`."""
+    found, allowed, listed = sha256(path), _several(wanted), _several(blobs)
+    if (allowed or listed) and found not in allowed and not (listed and git_blob(path) in listed):
+        expected = [*allowed, *(f"git blob {blob}" for blob in listed)]
+        raise InputError(f"{what} has sha256 {found}, expected {' or '.join(expected)}")
     return found
+
+
+def _several(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def git_blob(path: Path) -> str:
+    """The name that git gives a file's content: of many public files it is the only sum that is known."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -46,6 +46,8 @@ def _where(texts: pa.Array, mark: str, change: Callable[[str], str]) -> pa.Array
 _CLEANING: dict[str, Callable[[pa.Array], pa.Array]] = {
     "underscores": lambda texts: pc.replace_substring(texts, "_", " "),
     "locale_tags": lambda texts: pc.replace_substring_regex(texts, r"-(GB|US)$", ""),
+    # a literal of RDF: "Denton is a city."@en
+    "literals": lambda texts: pc.replace_substring_regex(texts, r'^"(.*)"(@[A-Za-z-]+)?$', r"\1"),
     "escapes": lambda texts: _where(texts, "\\", _unescape),
     # WordNet's sense names: __land_reform_NN_1
     "senses": lambda texts: pc.replace_substring_regex(texts, r"^__(.+)_[A-Z]+_[0-9]+$", r"\1"),

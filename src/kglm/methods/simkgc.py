@@ -23,7 +23,6 @@ from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce,
 from kglm.methods._encoding import Chunk, TokenTexts, distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
 
-_SHORT = 20  # words: shorter descriptions are followed by the names of neighbours
 _NOBODY = -1
 
 
@@ -35,6 +34,7 @@ class Parameters:
     inverse_text: Literal["dataset", "prefix"] = "prefix"  # the dataset's own, or "inverse" before the relation's
     maximum_length: int = 50  # tokens of a text
     neighbour_names: int = 10  # of neighbours in train behind short descriptions (never the answer's); 0: none
+    short_description: int = 20  # words: descriptions with fewer are followed by the names of neighbours
     temperature: float = 0.05  # at the start
     train_temperature: bool = True
     margin: float = 0.02
@@ -188,7 +188,7 @@ class NeighbourNames:
         pairs = np.unique(graph.split("train", inverse=True)[:, [0, 2]], axis=0)
         self._first = np.searchsorted(pairs[:, 0], np.arange(graph.entity_count + 1))
         self._others = pairs[:, 1]
-        self._short = [len(text.split()) < _SHORT for text in graph.entities["description"]]
+        self._short = [len(text.split()) < parameters.short_description for text in graph.entities["description"]]
 
     def __call__(self, entity: int, hidden: int) -> list[int]:
         """Of the first neighbours other than `hidden`; none for an entity with a longer description."""

@@ -195,6 +195,7 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
         elif len(others):
             paper = models(others["paper_model"])
             notes.append(f"{block}: run with {models(others['model'])}, the paper with {paper}: no difference.")
+    notes += _about_texts(spec, frame)
     notes += _about_published(spec, frame)
     notes += _about_intervals(frame.dropna(subset=["low"]), in_paper_form(spec))
     for protocol, meaning in _PROTOCOLS.items():
@@ -224,6 +225,13 @@ def _about_intervals(frame: pd.DataFrame, elsewhere: bool) -> list[str]:
     if not rows:
         return ["Means over seeds; intervals: 95 %, Student's."]
     return [f"Intervals: 95 %, bootstrap over triples; means over seeds with Student's: {rows}."]
+
+
+def _about_texts(spec: dict, frame: pd.DataFrame) -> list[str]:
+    """What is to be told of a dataset's texts, where a row read them: one that has a base model."""
+    readers = set(frame.loc[frame["model"].fillna("none") != "none", "block"])
+    told = {_title(block): spec.get("caveats", {}).get(block["dataset"]) for block in spec["blocks"]}
+    return [f"{title}: {caveat}" for title, caveat in told.items() if caveat and title in readers]
 
 
 def _about_published(spec: dict, frame: pd.DataFrame) -> list[str]:

@@ -14,6 +14,8 @@ from kglm.kg.neighbourhood import Neighbourhood
 from kglm.ranking.scorer import Scorer
 from kglm.ranking.triples import Asked, ScorerOf
 
+LARGEST = 100_000  # entities: a larger neighbourhood gives none of them a bonus, as in the released code
+
 
 def reranked(graph: Graph, scorer_of: ScorerOf, hops: int, bonus: float) -> ScorerOf:
     """The scores of `scorer_of`, and `bonus` more for candidates within `hops` of the query's given entity."""
@@ -26,7 +28,8 @@ def reranked(graph: Graph, scorer_of: ScorerOf, hops: int, bonus: float) -> Scor
 
         @lru_cache(maxsize=1)
         def near(first: int, last: int) -> np.ndarray:
-            around = neighbourhood.around(asked.heads[first:last]).toarray()
+            around = neighbourhood.around(asked.heads[first:last])
+            around = around.toarray() * (np.diff(around.indptr) <= LARGEST)[:, None]
             return around if candidates is None else around[:, candidates]
 
         return lambda rows, columns: score(rows, columns) + np.float32(bonus) * near(rows.start, rows.stop)[:, columns]
