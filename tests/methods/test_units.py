@@ -166,7 +166,7 @@ def test_a_position_is_masked_in_proportion_to_its_weight():
 
 
 def test_weights_of_positions(kg_bilm, ring_graph):
-    method = kg_bilm()
+    method = kg_bilm(mask_head=True)
     vocabulary = method.vocabulary
     rank, entropy = method.importance.entities, method.importance.relations
     e, r = vocabulary.entity, vocabulary.relation

@@ -60,8 +60,8 @@ class Parameters:
     entity_initialisation: Literal["random", "text"] = "text"  # at random, or the mean of the name's words
     masked_prediction_weight: float = 1.0
     mask_ratio: float = 0.15  # γ
-    importance_exponent: float = 1.0  # of PageRank and of entropy: 1 as they are, 0 all alike
-    mask_head: bool = True  # may the query's own entity be masked
+    importance_exponent: float = 0.5  # of PageRank and of entropy: 1 as they are, 0 all alike
+    mask_head: bool = False  # may the query's own entity be masked
     maximum_exact_entities: int = 50_000  # in the softmax; above it some are drawn
     sampled_entities: int = 8192
     sparse_gradients: bool = False  # of the entities' and relations' vectors: of millions, all rows fit no GPU

@@ -204,6 +204,7 @@ def _dual_passes(p: dict, batch: int, graph: Dataset, model: Architecture) -> li
     around = 2 * p["context_walks"] * p["context_radius"]
     relation = graph.relation * p["relation_text"] + 1
     contrasted = min(p["contrastive_batch_size"], 2 * batch)
+    kind = {"mask": True, "chunk": p["chunk_size"]}
     read = []
     if p["masked_prediction_weight"] > 0:
         query = (text + (around + relation + 3)).cut(limit)
@@ -211,14 +212,14 @@ def _dual_passes(p: dict, batch: int, graph: Dataset, model: Architecture) -> li
         if entities > p["maximum_exact_entities"]:
             entities = p["sampled_entities"] + batch
         asked = max(1.0, p["mask_ratio"] * query.long)
-        read.append(Pass(batch, query, asked=asked, choices=model.vocabulary + entities, mask=True))
+        read.append(Pass(batch, query, asked=asked, choices=model.vocabulary + entities, **kind))
     if p["contrastive_weight"] > 0:
-        read.append(Pass(2 * contrasted, (text + (around + 2)).cut(limit), mask=True))
+        read.append(Pass(2 * contrasted, (text + (around + 2)).cut(limit), **kind))
     if p["alignment_weight"] > 0:
         aligned = min(p["contrastive_batch_size"], batch)
         around *= p["pooled_view"] == "graph"
-        read.append(Pass(aligned, (text + (around + relation + 3)).cut(limit), mask=True))
-        read.append(Pass(aligned, (text + (around + 2)).cut(limit), mask=True))
+        read.append(Pass(aligned, (text + (around + relation + 3)).cut(limit), **kind))
+        read.append(Pass(aligned, (text + (around + 2)).cut(limit), **kind))
     return read
 
 
