@@ -1,5 +1,6 @@
 """The stages `train`, `embed`, `score` and `rank_by_model`: those that need a method's model."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -89,7 +90,7 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     from transformers import TrainingArguments
 
     from kglm.training.optimiser import check_precision, leave_rows_out
-    from kglm.training.trainer import MethodTrainer, last_checkpoint
+    from kglm.training.trainer import Interrupted, MethodTrainer, last_checkpoint
 
     parts = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size % parts:
@@ -123,11 +124,15 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
     )
+    # transformers would put the model on all GPUs it sees, and make the loader's batches, which are whole steps, larger
+    # by their number: all but the first of each would be dropped. Several GPUs are several processes.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     trainer = MethodTrainer(method, schedule, options, arguments, validate)
     latest = last_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=str(latest) if latest else None)
+    with contextlib.suppress(Interrupted):
+        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
     trainer.count_seconds()
-    if trainer.interrupted is not None and trainer.state.global_step < schedule.steps:
+    if trainer.state.global_step < schedule.steps or trainer.history["due"]:
         print(f"{spec['name']}: saved at step {trainer.state.global_step} of {schedule.steps}", file=sys.stderr)
         sys.exit(REQUEUE)
     if not options.validate_every_epochs:

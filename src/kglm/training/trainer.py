@@ -1,15 +1,22 @@
-"""transformers' Trainer, with checkpoints that hold only what is trained and that are either whole or unseen."""
+"""transformers' Trainer, with checkpoints that hold only what is trained and that are either whole or unseen.
 
+A signal ends a training where all processes agree on it: after a step, or between two pieces of a validation. The
+checkpoint is written before the validation, so that a long one never costs the steps before it; whoever goes on from
+there validates first.
+"""
+
+import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from accelerate.utils import gather_object
 from safetensors.torch import save_file
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from kglm.artefacts import read_tensors
 from kglm.errors import InputError
@@ -26,9 +33,9 @@ _FULL = 2**20  # bytes: a disk with less is full
 class MethodTrainer(Trainer):
     """Trains a Method on a Schedule; `validate()` is called at validation steps and chooses the best weights.
 
-    history: {"log": one row every few steps, "best": step and criterion of the best validation, "sums": of the open
-    row; "tokens" read in "seconds" of training, validation left out; "elapsed": seconds of all sittings, of the
-    "earlier" ones}.
+    history: {"log": one row every few steps, "best": step and criterion of the best validation, "due": whether the
+    validation after the last step is still to be made, "sums": of the open row; "tokens" read in "seconds" of training,
+    validation left out; "elapsed": seconds of all sittings, of the "earlier" ones}.
     A checkpoint counts only once its history.json stands in it, which is written last.
     """
 
@@ -41,19 +48,22 @@ class MethodTrainer(Trainer):
         validate: Callable[[], dict[str, float]],
     ):
         self.options, self.validate = options, validate
-        self.history = {"log": [], "best": None, "sums": {}, "tokens": 0, "seconds": 0.0, "earlier": 0.0}
+        self.history = {"log": [], "best": None, "due": False, "sums": {}, "tokens": 0, "seconds": 0.0, "earlier": 0.0}
         self._begun = self._lap = time.monotonic()
         super().__init__(
             model=method,
             args=arguments,
             train_dataset=schedule,
             data_collator=lambda items: items[0],
-            callbacks=[_Epochs(self), _Interruption(self)],
+            callbacks=[_Interruption(self), _Epochs(self)],  # signals are noted before anything is validated
         )
         # Ours is a mean over the batch: the Trainer has to divide it by the accumulation steps.
         self.loss_is_scaled_for_ga = False
         self.model_accepts_loss_kwargs = False
-        self.interrupted: int | None = None
+        self.interrupted = False  # here; see `stopping`
+        self._agreed, self._group = False, None
+        if self.accelerator.num_processes > 1:  # on the CPU: a GPU is not waited for
+            self._group = torch.distributed.new_group(backend="gloo")
 
     def _get_train_sampler(self, train_dataset=None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # the schedule is shuffled already
@@ -102,10 +112,24 @@ class MethodTrainer(Trainer):
         self.history["tokens"] += self.method.tokens_read(inputs) * self.accelerator.num_processes
         return (output["loss"], output) if return_outputs else output["loss"]
 
-    def evaluate(self, *_, **__) -> dict[str, float]:
-        """Validate, note the result, and keep the weights if they are the best so far."""
+    def stopping(self) -> bool:
+        """Whether a signal has reached any of the processes; all have to ask at the same places.
+
+        A process that left alone would let the others wait for ever in their next exchange.
+        """
+        if self._group is None:
+            self._agreed = self.interrupted
+        elif not self._agreed:
+            flag = torch.tensor(int(self.interrupted))
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, group=self._group)
+            self._agreed = bool(flag)
+        return self._agreed
+
+    def validate_now(self) -> None:
+        """Validate, note the result, and keep the weights if they are the best so far; `Interrupted` by a signal."""
         self.count_seconds()
-        metrics = self.validate()
+        with self._interruptible():
+            metrics = self.validate()
         self._lap = time.monotonic()
         step = self.state.global_step
         self.history["log"].append({"step": step, "epoch": self.epoch_of(step), "valid": metrics})
@@ -113,9 +137,25 @@ class MethodTrainer(Trainer):
         if best is None or metrics[criterion] > best[criterion]:
             self.history["best"] = {"step": step, "epoch": self.epoch_of(step), criterion: metrics[criterion]}
             self.write_weights("best")
-        self.control.should_evaluate = False  # else the end of the training would ask again
+        self.history["due"] = False
         self.log({f"valid_{name}": value for name, value in metrics.items()})
-        return {f"eval_{name}": value for name, value in metrics.items()}
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Between two pieces that the language models are given, of which all processes have equally many."""
+
+        def look(module, arguments):
+            if self.stopping():
+                raise Interrupted
+
+        # A method may call a model or the backbone inside it.
+        models = [module for module in self.method.modules() if isinstance(module, PreTrainedModel)]
+        hooks = [model.register_forward_pre_hook(look) for model in models]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def epoch_of(self, step: int) -> float:
         """The epochs done after `step` steps."""
@@ -165,16 +205,18 @@ class MethodTrainer(Trainer):
             if shutil.disk_usage(self.args.output_dir).free < _FULL:
                 raise InputError("the disk is full", self.args.output_dir, "free some space and run again") from error
             raise
+        sums = gather_object([self.history["sums"]])  # each process has its share of the open row
         if self.args.should_save:
             self.count_seconds()
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            write_json(self.history, folder / HISTORY)
+            write_json(self.history | {"sums": sums}, folder / HISTORY)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         folder = Path(resume_from_checkpoint)
         restore(self.method, read_tensors(folder / WEIGHTS, "pt"), folder / WEIGHTS)
         history = read_json(folder / HISTORY)
-        self.history = history | {"earlier": history["elapsed"]}
+        own = {"sums": history["sums"][self.accelerator.process_index], "earlier": history["elapsed"]}
+        self.history = self.history | history | own
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -183,8 +225,12 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
+class Interrupted(Exception):
+    """A signal came during a validation; the checkpoint of the step before it is there."""
+
+
 class _Epochs(TrainerCallback):
-    """Closes rows of the log, keeps the weights of each epoch, and asks for validation."""
+    """Closes rows of the log, keeps the weights of each epoch, and validates once their checkpoint is written."""
 
     def __init__(self, trainer: MethodTrainer):
         self.trainer = trainer
@@ -199,11 +245,26 @@ class _Epochs(TrainerCallback):
         if whole and options.keep_epochs:
             self.trainer.write_weights(f"epochs/{epoch}")
         every = options.validate_every_epochs
-        control.should_evaluate = bool(every) and whole and (last or epoch % every == 0)
+        if every and whole and (last or epoch % every == 0):
+            self.trainer.history["due"] = control.should_save = True
+
+    def on_save(self, args, state, control, **kwargs):
+        if self.trainer.history["due"]:
+            if self.trainer.stopping():
+                control.should_training_stop = True  # here: after another step, other weights would be validated
+            else:
+                self.trainer.validate_now()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if self.trainer.history["due"]:  # where the training was left
+            self.trainer.validate_now()
 
 
 class _Interruption(TrainerCallback):
-    """SIGTERM and SIGUSR1 (preemption, a time limit) end the training after the step at hand, with a checkpoint."""
+    """SIGTERM and SIGUSR1 (preemption, a time limit) end the training after the step at hand, with a checkpoint.
+
+    Workers that load data inherit the handler: a signal to the whole group of processes leaves them alive.
+    """
 
     def __init__(self, trainer: MethodTrainer):
         self.trainer = trainer
@@ -212,10 +273,10 @@ class _Interruption(TrainerCallback):
         self.former = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGUSR1)}
 
     def _note(self, number, frame):
-        self.trainer.interrupted = number
+        self.trainer.interrupted = True
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.trainer.interrupted is not None:
+        if self.trainer.stopping():
             control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args, state, control, **kwargs):
