@@ -52,4 +52,4 @@ def test_a_stage_runs_by_its_name(tmp_path, ring_folder):
     spec.write_text(json.dumps({"name": "ring", "entity_text": "name"}))
     out = tmp_path / "instructions"
     assert cli.main(["instructions", "--spec", str(spec), "--graph", str(ring_folder), "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["test.parquet", "train.parquet", "valid.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == [".kglm", "test.parquet", "train.parquet", "valid.parquet"]

@@ -128,15 +128,19 @@ def claim_directory(path: Path) -> None:
         (path / MARK).touch()
 
 
-def claim_files(folder: Path, names: Iterable[str]) -> None:
-    """Take the files `names` of a folder in which other stages, or the user, may have files as well.
-
-    InputError where one is there that no stage wrote.
-    """
+def check_files(folder: Path, names: Iterable[str]) -> None:
+    """InputError where a folder, in which others may have files, holds one of `names` that no stage wrote."""
     folder = Path(folder)
     check_folder(folder)
     known = _marked(folder / MARK)
     _refuse(sorted(name for name in names if name not in known and (folder / name).exists()), folder)
+
+
+def claim_files(folder: Path, names: Iterable[str]) -> None:
+    """Note that the files `names` of a folder are a stage's, just before it writes them; as `check_files` else."""
+    folder = Path(folder)
+    check_files(folder, names)
+    known = _marked(folder / MARK)
     if not known.issuperset(names):
         with atomic_file(folder / MARK) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in sorted(known.union(names))), "utf-8")

@@ -321,7 +321,7 @@ def test_wrong_configuration(build, tmp_path, entry, message):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ({"sha": "0"}, "dataset.own.files.t: unknown key sha; the keys here are member"),
+        ({"sha": "0"}, "dataset.own.files.t: unknown key sha; the keys here are bytes, git_blob, member"),
         ({"sha256": "0"}, "dataset.own.files.t.sha256: '0' does not have the form"),
         (7, "dataset.own.files.t"),
     ],

@@ -6,6 +6,7 @@ import torch
 from safetensors.numpy import load_file
 
 from kglm.errors import InputError
+from kglm.files import MARK
 from kglm.ranking.shards import join
 from kglm.training.stages import embed, train
 
@@ -35,6 +36,7 @@ def test_a_run_that_trains_nothing_has_all_its_files(run):
         "log.jsonl",
         "run.json",
         "embeddings",
+        MARK,
     }
     assert not (run / "checkpoints").exists()
     assert (run / "run/log.jsonl").read_text() == ""

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from kglm.artefacts import TRIPLES, TRIPLES_WITH_INVERSE, write_parquet
 from kglm.errors import InputError
-from kglm.files import MARK, atomic_directory, check_folder, claim_files, write_json
+from kglm.files import MARK, atomic_directory, check_files, claim_files, write_json
 from kglm.kg.configuration import check
 from kglm.kg.graph import SPLITS, Graph
 from kglm.kg.negatives import corrupted, true_keys
@@ -49,18 +49,18 @@ def graph(spec: dict, raw: Path, out: Path) -> None:
     expected count is wrong; then nothing is written.
     """
     out = Path(out)
-    check_folder(out)
+    check_files(out, GRAPH_FILES)
     check(spec, "dataset")
     check_fetched(raw)
     files = _read_files(spec["splits"], Path(raw))
     built, problems = _build(spec, Path(raw), files)
     found = statistics(built)
     compare(spec.get("expect", {}), found, f"dataset {spec.get('name', '')}".strip())
-    claim_files(out, GRAPH_FILES)
     with atomic_directory(out / ".new") as folder:
         built.write(folder)
         write_json(found, folder / "statistics.json")
         write_json(problems, folder / "problems.json")
+    claim_files(out, GRAPH_FILES)
     for file in sorted(file for file in (out / ".new").iterdir() if file.name != MARK):
         file.replace(out / file.name)
     shutil.rmtree(out / ".new")

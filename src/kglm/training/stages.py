@@ -18,7 +18,7 @@ from kglm.errors import InputError
 from kglm.files import (
     atomic_directory,
     atomic_file,
-    check_folder,
+    check_files,
     check_replaceable,
     claim_directory,
     claim_files,
@@ -38,6 +38,8 @@ from kglm.training.schedule import Schedule
 from kglm.training.scorer import candidate_scorer
 from kglm.training.validation import validator
 
+RECORDS = ["log.jsonl", "run.json"]
+
 
 def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: Path) -> None:
     """Train a run and write weights/, epochs/, log.jsonl and run.json under `out`; resumes from `checkpoints`.
@@ -48,10 +50,9 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
 
     started, energy, out = time.monotonic(), joules(), Path(out)
     options = Training.of(spec["training"])
-    check_folder(out)
+    check_files(out, RECORDS)
     for folder in ("weights", "epochs"):
         check_replaceable(out / folder)
-    claim_files(out, ["log.jsonl", "run.json"])
     if options.epochs:
         claim_directory(checkpoints)
     set_seed(spec["seed"])
@@ -63,6 +64,7 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
         if os.environ.get("RANK", "0") != "0":
             return  # of several processes the first one writes
         method.load(Path(checkpoints) / ("best" if history["best"] else "last"))
+    claim_files(out, RECORDS)
     with atomic_directory(out / "weights") as directory:
         method.save(directory)
     with atomic_directory(out / "epochs") as directory:
