@@ -1,6 +1,5 @@
-# The contents page. What is made is the list `build` of the configuration; each arrow of the data flow is a rule
-# file; each rule calls one stage `kglm <stage>`. An overlay makes another scale of it:
-#     snakemake --configfile workflow/scales/demo.yaml --cores 2
+# The contents page. What is made is the list `build` of the configuration; each arrow of the data flow is a rule file;
+# each rule calls one stage `kglm <stage>`. `--configfile workflow/scales/demo.yaml` makes another scale of it.
 from snakemake.utils import min_version
 
 from kglm import config as configuration, frozen, validation

@@ -3,9 +3,10 @@
 from collections import Counter, defaultdict
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
-from kglm.kg.graph import SPLITS
+from kglm.kg.graph import SPLITS, turned_path
 
 from .conftest import rows_of, small_graph
 
@@ -60,3 +61,18 @@ def test_only_a_split_of_unseen_entities_has_candidates_of_its_own(rows):
         inductive = ends[split] and not ends[split] & ends["train"]
         found = built.candidates(split)
         assert (None if found is None else found.tolist()) == (sorted(ends[split]) if inductive else None)
+
+
+@pytest.mark.parametrize(
+    ("relation", "inverse"),
+    [
+        ("/music/artist/origin", "origin artist music"),
+        ("/a/b_c/d", "d b c a"),
+        (
+            "/organization/organization/headquarters./location/mailing_address/state_province_region",
+            "location mailing address state province region. organization organization headquarters",
+        ),
+    ],
+)
+def test_the_inverse_of_a_freebase_path(relation, inverse):
+    assert turned_path(relation) == inverse

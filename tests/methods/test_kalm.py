@@ -202,3 +202,34 @@ def test_every_parameter_is_read():
 def test_bad_options_are_named(ring_graph, model_folder, changes, named):
     with pytest.raises(InputError, match=named):
         build_method("kalm", changes, ring_graph, model_folder)
+
+
+def test_negatives_stay_within_their_group(kalm, ring_graph):
+    """Three devices with four triples each, none of which sees the others' vectors, as one batch of twelve."""
+    triples = ring_graph.split("train", inverse=True)[:12]
+    method = kalm(negative_group=4, language_model_weight=0.0).eval()
+    alone = [method(**batch(method, triples[at : at + 4]))["contrastive"].item() for at in (0, 4, 8)]
+    together = method(**batch(method, triples))["contrastive"].item()
+    assert together == pytest.approx(np.mean(alone), rel=1e-5)
+    method.parameters_ = replace(method.parameters_, negative_group=0)
+    assert method(**batch(method, triples))["contrastive"].item() > together + 0.1
+
+
+def test_a_process_without_a_completion_adds_nothing(kalm, ring_graph):
+    """Six processes share three completions: a process without one would stop all the others."""
+    triples = ring_graph.split("train", inverse=True)[:12]
+    method = kalm(language_model_batch_size=3)
+    shares = [method.collate(triples, np.random.default_rng(0), part, 6)["language_model"] for part in range(6)]
+    labelled = [(share["labels"] != IGNORED).sum().item() for share in shares]
+    assert all(labelled[:3]) and labelled[3:] == [0, 0, 0]
+    found = gradients(method, method.collate(triples, np.random.default_rng(0), 5, 6))
+    assert all(torch.isfinite(gradient).all() for gradient in found.values())
+    assert found.keys() == {name for name, p in method.named_parameters() if p.requires_grad}
+
+
+def test_texts_of_completions_are_cut_or_whole(kalm, ring_graph):
+    cut, whole = (kalm(maximum_description_length=3, cut_completion_texts=value) for value in (True, False))
+    triple = ring_graph.split("train")[:1]
+    texts = [method.tokenizer.decode(method._completions(triple)["input_ids"][0]) for method in (cut, whole)]
+    assert ring_graph.entity_texts()[triple[0, 0]] in texts[1]
+    assert ring_graph.entity_texts()[triple[0, 0]] not in texts[0]

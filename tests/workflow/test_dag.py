@@ -124,7 +124,7 @@ def test_nothing_is_fetched_on_a_node():
     """What asks the network runs where the workflow was started; what is submitted has the hub switched off."""
     local = {name for name, body in rules().items() if "localrule: True" in body}
     assert {"fetch_dataset", "fetch_corpus", "fetch_model"} <= local
-    with_model = {name: body for name, body in rules().items() if re.search(r"{(input|params).model}", body)}
+    with_model = {name: body for name, body in rules().items() if re.search(r"{(input|params).model(:q)?}", body)}
     on_nodes = {name: body for name, body in with_model.items() if name not in local}
     assert {"train_run", "embed_run", "score_triples", "ask_questions", "measure_cost"} < set(on_nodes)
     assert all("HF_HUB_OFFLINE=1" in body for body in (*on_nodes.values(), rules()["train_base_model"]))

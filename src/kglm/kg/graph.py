@@ -105,11 +105,14 @@ class Graph:
     def relation_texts(self, inverse: str = "dataset") -> list[str]:
         """2 · relation_count texts: those of the relations, then those of their inverses.
 
-        inverse: "dataset" for the dataset's own texts, "prefix" for the word "inverse" before the relation's.
+        inverse: "dataset" for the dataset's own texts, "prefix" for the word "inverse" before the relation's, "path"
+        for the parts of a Freebase id turned round (`turned_path`).
         """
-        if inverse not in ("dataset", "prefix"):
-            raise InputError(f"unknown inverse text {inverse!r}", remedy="choose dataset or prefix")
+        if inverse not in ("dataset", "prefix", "path"):
+            raise InputError(f"unknown inverse text {inverse!r}", remedy="choose dataset, prefix or path")
         texts = self.relations["text"].tolist()
+        if inverse == "path":
+            return texts + [turned_path(relation) for relation in self.relations["id"]]
         return texts + (
             [f"inverse {text}" for text in texts] if inverse == "prefix" else self.relations["inverse"].tolist()
         )
@@ -145,3 +148,14 @@ def evenly_spaced(count: int, limit: int | None) -> np.ndarray:
     if not limit or limit >= count:
         return np.arange(count)
     return np.linspace(0, count - 1, limit).round().astype(np.int64)
+
+
+def turned_path(relation: str) -> str:
+    """The inverse of a Freebase relation as KaLM's released files have it: halves swapped, or segments turned round.
+
+    "/a/b./c/d" is "c d. a b", "/a/b/c_d" is "c d b a".
+    """
+    halves = [[segment.replace("_", " ") for segment in half.split("/") if segment] for half in relation.split("./")]
+    if len(halves) > 1:
+        return ". ".join(" ".join(half) for half in reversed(halves))
+    return " ".join(reversed(halves[0]))

@@ -41,17 +41,20 @@ class Parameters:
     """KaLM's options, with the paper's values for WN18RR (Table 3) where it gives them."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
-    inverse_text: Literal["dataset", "prefix"] = "dataset"  # the dataset's own, or "inverse" before the relation's
+    # The dataset's own, "inverse" before the relation's, or a Freebase path turned round.
+    inverse_text: Literal["dataset", "prefix", "path"] = "dataset"
     maximum_description_length: int = 50  # tokens
     temperature: float = 0.05  # at the start
     train_temperature: bool = True
     margin: float = 0.02  # of Equation 1; the paper names no value, this is the released one
     mask_known_tails: Literal["all", "same_tail"] = "all"  # no negatives: all known true pairs, or repeated tails
     gather_negatives: bool = True  # over all processes
+    negative_group: int = 0  # negatives are among so many triples of a batch that follow each other; 0: among all
     language_model_weight: float = 0.1  # λ of Equation 4
     language_model_batch_size: int = 4  # M of Equation 3
     language_model_batch: Literal["own", "subset"] = "own"  # drawn from all training triples, or from the batch
     maximum_language_model_length: int = 256  # tokens
+    cut_completion_texts: bool = True  # to maximum_description_length, as where they are encoded
     lora_modules: Literal["ffn", "att", "att-ffn"] = "ffn"
     lora_rank: int = 8
     lora_alpha: float = 16.0
@@ -64,6 +67,8 @@ class Parameters:
     def __post_init__(self):
         if self.temperature <= 0:
             raise InputError(f"temperature is {self.temperature}", "method kalm", "it must be above 0")
+        if self.negative_group < 0:
+            raise InputError(f"negative_group is {self.negative_group}", "method kalm", "it must be 0 or more")
 
 
 class Method(DualViewEncoder, _interface.LinkPredictor):
@@ -78,6 +83,7 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         self.texts = DualViewTexts.of(
             graph, self.tokenizer, p.entity_text, p.inverse_text, p.maximum_description_length
         )
+        self.entity_texts = graph.entity_texts(p.entity_text)
         self.relation_texts = graph.relation_texts(p.inverse_text)
         self.train_triples = graph.split("train", inverse=True)
         causal = load_causal(model, dtype=p.base_weights)
@@ -103,7 +109,13 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         query_rows, answer_rows = rows.chunk(2)
         batch = {"encoder": encoder, "query_rows": query_rows, "answer_rows": answer_rows, "triples": as_tensor(mine)}
         if self.parameters_.language_model_weight > 0:
-            batch["language_model"] = self._completions(self._language_model_triples(triples, generator)[part::parts])
+            chosen = self._language_model_triples(triples, generator)
+            # With more processes than completions a process has none: it reads the first one, without a label.
+            own = chosen[part::parts]
+            completions = self._completions(own if len(own) else chosen[:1])
+            if not len(own):
+                completions["labels"].fill_(IGNORED)
+            batch["language_model"] = completions
         return batch
 
     def _language_model_triples(self, triples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -130,6 +142,8 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         return {**inputs, "labels": pad(labels, IGNORED)["input_ids"]}
 
     def _description(self, entity: int) -> str:
+        if not self.parameters_.cut_completion_texts:
+            return self.entity_texts[entity]
         return self.tokenizer.decode(self.texts.descriptions[entity], skip_special_tokens=True).strip()
 
     def forward(self, encoder, query_rows, answer_rows, triples, language_model=None) -> dict[str, torch.Tensor]:
@@ -140,6 +154,9 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         if p.gather_negatives:
             queries, answers, triples = gather(queries), gather(answers), gather(triples)
         excluded = self.known(triples) if p.mask_known_tails == "all" else same_tail(triples)
+        if p.negative_group:
+            group = torch.arange(len(triples), device=triples.device) // p.negative_group
+            excluded = excluded | (group[:, None] != group)
         contrastive = info_nce(similarities(queries, answers), excluded, self.log_temperature.exp(), p.margin)
         if language_model is None:
             return {"loss": contrastive, "contrastive": contrastive}
