@@ -15,7 +15,7 @@ else:
 
     configuration.without_files_left_out(configuration.expand_home(config))
     validation.check_or_exit(config, f"{workflow.basedir}/workflow/schemas")
-    configuration.with_seeds(config)
+    configuration.completed(config)
 
 
 pathvars:

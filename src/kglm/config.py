@@ -16,7 +16,7 @@ import yaml
 
 from kglm.cli import STAGES
 from kglm.errors import InputError
-from kglm.paper.inputs import figure_inputs, run_ids, table_inputs
+from kglm.paper.inputs import figure_inputs, result_file, run_ids, table_inputs
 from kglm.paper.results import NO_MODEL
 
 PACKAGE = Path(__file__).parent
@@ -55,7 +55,7 @@ def read(*paths: Path) -> dict:
             raise InputError(f"no YAML ({error})", path) from None
         if not isinstance(layers[-1], dict):
             raise InputError("holds no mapping", path, "write key: value")
-    return with_seeds(without_files_left_out(expand_home(merge(*layers))))
+    return completed(without_files_left_out(expand_home(merge(*layers))))
 
 
 def expand_home(config: dict) -> dict:
@@ -74,6 +74,42 @@ def without_files_left_out(config: dict) -> dict:
         if isinstance(entry, dict) and isinstance(entry.get("files"), dict):
             entry["files"] = {name: file for name, file in entry["files"].items() if file is not None}
     return config
+
+
+# What counting in train gives (kglm.methods.popularity), below the rows of each table that shows a run.
+_FLOORS = {
+    "link_prediction": {
+        "Floor: answers of the relation": "popularity_{}",
+        "Floor: answers of anything": "popularity_{}_anything",
+    },
+    "classification": {"Floor: both ends seen with the relation": "popularity_{}"},
+}
+
+
+def completed(config: dict) -> dict:
+    """A configuration with a run for each seed, and with the floors of each dataset; in place."""
+    for dataset in config.get("datasets", {}):
+        of = {"method": "popularity", "dataset": dataset}
+        config["runs"].setdefault(f"popularity_{dataset}", dict(of))
+        config["runs"].setdefault(f"popularity_{dataset}_anything", of | {"parameters": {"answers_to": "anything"}})
+    return with_seeds(config)
+
+
+def _with_floors(config: dict, entry: dict) -> dict:
+    """A table's entry with the rows of its kind's floors, in the blocks that show a run."""
+    floors = _FLOORS.get(entry["kind"], {})
+    ranks = [metric for metric in entry.get("metrics", []) if result_file(metric) == "metrics.json"]
+    shown = [block for block in entry.get("blocks", []) if block.get("runs") and block["dataset"] in config["datasets"]]
+    if not shown or not (ranks or entry["kind"] == "classification"):
+        return entry
+    rows = [{"label": label, "section": "floors: counting in train, no model", "floor": True} for label in floors]
+    if ranks:
+        rows = [row | {"metrics": ranks} for row in rows]
+    blocks = []
+    for block in entry["blocks"]:
+        own = {label: run.format(block["dataset"]) for label, run in floors.items()} if block in shown else {}
+        blocks.append(block | {"runs": {**block["runs"], **own}} if own else block)
+    return entry | {"rows": [*entry["rows"], *rows], "blocks": blocks}
 
 
 def with_seeds(config: dict) -> dict:
@@ -272,6 +308,7 @@ def spec(config: dict, kind: str, name: str) -> dict:
         return {"name": name, "scale": config["scale"], "build": config["build"]}
     if kind in ("table", "figure"):
         entry = config[f"{kind}s"][name]
+        entry = _with_floors(config, entry) if kind == "table" else entry
         return {"name": name, "scale": config["scale"], **entry, **_caveats(config, entry)}
     section, _, files = kind.partition("_")
     entry = {"name": name, **config[SECTIONS[section]][name]}

@@ -33,6 +33,7 @@ CASES = {
     "star": ("encoder_folder", {}, 0.2),
     "kg_bert": ("encoder_folder", {"maximum_length": 64, "negatives": 1}, 0.2),
     "mem_kgc": ("encoder_folder", {}, 0.2),
+    "popularity": (None, {}, None),
     "structural": (None, {"dimension": 16}, 0.2),
 }
 TRAINED = sorted(name for name, (*_, fall) in CASES.items() if fall is not None)

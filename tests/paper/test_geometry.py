@@ -41,7 +41,7 @@ def test_both_sides_stand_beside_what_training_made_worse(shown):
     frame, text = shown(measured("base", 0.383, 0.79, -0.78), measured("kalm", 0.682, 0.47, -1.85))
     assert frame["Embeddings of"].tolist() == ["texts (wiki)", "entities (umls)"] * 2
     assert frame["n"].tolist() == ["300", "135"] * 2
-    assert frame[["left side", "right side", "slack"]].iloc[0].tolist() == ["16.90", "15.90", "1.00"]
+    assert frame[["left", "right", "slack"]].iloc[0].tolist() == ["16.90", "15.90", "1.00"]
     assert frame["alignment"].tolist() == ["–", "0.383", "–", "0.682"]
     assert "Worse after training (base model → KaLM): alignment (0.383 → 0.682)." in text
     assert "Equation 6" in text and "is not measured" in text

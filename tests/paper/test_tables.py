@@ -404,3 +404,23 @@ def test_a_caveat_of_texts_is_told_where_a_row_has_read_them(results):
     caveats = {"WN18RR": "descriptions are first sentences.", "umls": "entities have names alone."}
     tex, *_ = make(EPOCHS | {"caveats": caveats}, results)
     assert "WN18RR: descriptions are first sentences." in tex and "names alone" not in tex
+
+
+def test_a_row_below_a_floor_is_marked_and_told_and_a_floor_is_never_best(results):
+    for run, mrr in (("ten", 0.5), ("twenty", 0.6), ("count", 0.7)):
+        results.run(run, mrr=mrr)
+    results.run("own", mrr=0.9, model="small", dataset="umls")
+    results.run("few", mrr=0.3, dataset="umls")
+    floor = {"label": "Floor", "section": "floors", "floor": True, "metrics": ["MRR"]}
+    first, second = EPOCHS["blocks"]
+    blocks = [
+        first | {"runs": {**first["runs"], "Floor": "count"}},
+        second | {"runs": {**second["runs"], "Floor": "few"}},
+    ]
+    for layout in ("long", "paper"):
+        spec = EPOCHS | {"rows": [*EPOCHS["rows"], floor], "blocks": blocks, "layout": layout}
+        tex, *_ = make(spec, results)
+        assert "0.500 $\\downarrow$" in tex and "\\textbf{0.700}" not in tex and "0.900 $\\downarrow$" not in tex
+        assert "WN18RR, worse than “Floor”: KaLM (epoch=10) (MRR); KaLM (epoch=20) (MRR)." in tex.replace(
+            "``", "“"
+        ).replace("''", "”")

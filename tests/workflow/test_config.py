@@ -352,3 +352,25 @@ def test_a_file_that_an_overlay_leaves_out_is_none(tmp_path):
     caveats = configuration.spec(small, "table", "kalm_table_1")["caveats"]
     assert caveats == {"FB15k-237": small["datasets"]["FB15k-237"]["caveat"]}
     assert list(configuration.spec(whole, "table", "lmke_table_4")["caveats"]) == ["FB13"]
+
+
+@pytest.mark.parametrize("scale", OVERLAYS)
+def test_every_table_that_shows_ranks_or_accuracies_has_its_floors(scale):
+    config, seen = read(scale), 0
+    for name in configuration.built(config, "tables"):
+        table = configuration.spec(config, "table", name)
+        measured = [block for block in table.get("blocks", []) if block.get("runs")]
+        if table["kind"] not in ("link_prediction", "classification") or not measured:
+            continue
+        floors = {row["label"] for row in table["rows"] if row.get("floor")}
+        if not floors and not {"MR", "MRR"} & set(table["metrics"]):
+            continue  # of accuracies alone, in a table of ranks
+        for block in measured:
+            assert floors and floors <= set(block["runs"]), name
+            runs = [block["runs"][label] for label in floors]
+            assert all(config["runs"][run]["dataset"] == block["dataset"] for run in runs)
+            assert {f"runs/{run}/" for run in runs} <= {
+                f"{path.rpartition('/')[0]}/" for path in configuration.inputs(config, "table", name)
+            }
+        seen += 1
+    assert seen

@@ -10,9 +10,9 @@ import pandas as pd
 
 from kglm.errors import InputError
 from kglm.files import read_json
-from kglm.paper.findings import FLAG, ROW, by_row, findings, footnote
+from kglm.paper.findings import BELOW, FLAG, ROW, by_row, findings, footnote
 from kglm.paper.inputs import find, run_ids, run_spec_file, statistics_file
-from kglm.paper.reported import converted, reported
+from kglm.paper.reported import LOWER_IS_BETTER, converted, reported
 from kglm.paper.results import at, measure, models, over_seeds
 
 # What the .csv file holds of each cell; the other columns only serve the layouts.
@@ -31,6 +31,7 @@ PUBLISHED = [
     "audit",
 ]
 COLUMNS = [*PUBLISHED, "key", "block", "section", "paper", "model", "paper_model", "version", "protocol", "withdrawn"]
+COLUMNS += ["floor", "below"]
 OWN_UNITS = {"PPL": "perplexity", "MR": "rank"}
 _STATISTIC_UNITS = {"description-words": "words", "text": "text"}
 # How ranks were made, where it was not by filtering alone.
@@ -63,6 +64,7 @@ def link_prediction(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[
                 for note in dict.fromkeys(filter(None, [*about["note"], *told])):
                     notes.setdefault((_title(block), note), []).append(_shown(block, row))
     frame = pd.DataFrame(cells, columns=COLUMNS)
+    frame["below"] = _floors_above(frame)
     versions = sorted(frame["version"].dropna().unique())
     if len(versions) > 1:
         raise InputError(f"mixes the evaluation versions {versions}", spec["name"], "evaluate the older runs again")
@@ -151,6 +153,8 @@ def _cell(spec, block, row, about: pd.DataFrame, runs, metric: str, units: dict,
         "run": "",
         "seeds": "",
         "withdrawn": "withdrawn" in row,
+        "floor": row.get("floor", False),
+        "below": "",
     }
     if len(found):
         cell |= {"reported": found.iloc[0]["value"]}
@@ -195,6 +199,7 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
         elif len(others):
             paper = models(others["paper_model"])
             notes.append(f"{block}: run with {models(others['model'])}, the paper with {paper}: no difference.")
+    notes += _about_floors(frame)
     notes += _about_texts(spec, frame)
     notes += _about_published(spec, frame)
     notes += _about_intervals(frame.dropna(subset=["low"]), in_paper_form(spec))
@@ -225,6 +230,28 @@ def _about_intervals(frame: pd.DataFrame, elsewhere: bool) -> list[str]:
     if not rows:
         return ["Means over seeds; intervals: 95 %, Student's."]
     return [f"Intervals: 95 %, bootstrap over triples; means over seeds with Student's: {rows}."]
+
+
+def _floors_above(frame: pd.DataFrame) -> pd.Series:
+    """Of each measured cell the best floor of its block and metric that it does not reach, else ""."""
+    below = pd.Series("", frame.index, dtype=object)
+    for (_, metric), of in frame.dropna(subset=["reproduced"]).groupby(["block", "metric"], sort=False):
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        floors, others = of[of["floor"].astype(bool)], of[~of["floor"].astype(bool)]
+        if len(floors):
+            values = floors["reproduced"].astype(float) * sign
+            reached = others["reproduced"].astype(float) * sign >= values.max()
+            below[others.index[~reached]] = floors.loc[values.idxmax(), "row"]
+    return below
+
+
+def _about_floors(frame: pd.DataFrame) -> list[str]:
+    """Which rows are worse than a rule that counts in train, by block and floor."""
+    notes = []
+    for (block, floor), of in frame[frame["below"] != ""].groupby(["block", "below"], sort=False):
+        rows = [f"{row} ({', '.join(cells['metric'])})" for row, cells in of.groupby("row", sort=False)]
+        notes.append(f"{BELOW} {block}, worse than “{floor}”: {'; '.join(rows)}.")
+    return notes
 
 
 def _about_texts(spec: dict, frame: pd.DataFrame) -> list[str]:

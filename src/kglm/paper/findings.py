@@ -22,6 +22,7 @@ from kglm.paper.reported import UNITS, read_csv
 OWN = "this paper"
 # Marks the reported numbers of a row that cannot be, and the note that says why.
 FLAG = "†"
+BELOW = "↓"  # behind a measured number that a rule without a model reaches
 ROW = ["paper", "table", "dataset", "method"]
 ALIASES = ["paper", "dataset", "method", "system", "reason"]
 _VALID = re.compile(r"\b(valid(ation)?|dev(elopment)?) (split|set)\b", re.IGNORECASE)

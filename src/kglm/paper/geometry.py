@@ -5,7 +5,7 @@ from pathlib import Path
 from kglm.paper.quotations import Quotation
 from kglm.paper.results import run_json
 
-_HEADER = ["", "Embeddings of", "n", "τ", "left side", "right side", "slack", "anisotropy", "uniformity", "alignment"]
+_HEADER = ["", "Embeddings of", "n", "τ", "left", "right", "slack", "anisotropy", "uniformity", "alignment"]
 _WORDS = (
     "Theorem 2 (Equation 8): the left side, mean_i log mean_j exp(e_i·e_j / τ), is at least the right one, "
     "(n − 1) / (τn) · anisotropy + 1 / (τn); slack is the difference. Lower is better for anisotropy, uniformity and "

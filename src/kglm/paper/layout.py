@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kglm.paper.findings import FLAG
+from kglm.paper.findings import BELOW, FLAG
 from kglm.paper.reported import LOWER_IS_BETTER
 from kglm.paper.text import latex, markdown
 
@@ -123,7 +123,7 @@ def _grid(cells: pd.DataFrame, blocks: list[str], metrics: list[str], names: dic
 def _grid_lines(row: list[dict | None], name: str, marks: dict) -> list[Line]:
     """A line of the paper's numbers and one of ours; of a row with neither, an empty one."""
     flag = FLAG if any(cell and cell["audit"] for cell in row) else ""
-    shown = {kind: [_shown(cell, kind) if cell else "" for cell in row] for kind in _LINES[:2]}
+    shown = {kind: [_printed(cell, kind) if cell else "" for cell in row] for kind in _LINES[:2]}
     kinds = [kind for kind in shown if any(shown[kind])] or ["reproduced"]
     titles = {"reported": f"paper{flag}", "reproduced": "here"}
     return [
@@ -145,7 +145,7 @@ def _arrow(metric: str, unit: str) -> str:
 
 
 def _row_lines(label: str, row: pd.DataFrame, marks: dict) -> list[Line]:
-    shown = {kind: [_shown(cell, kind) for cell in row.to_dict("records")] for kind in _LINES}
+    shown = {kind: [_printed(cell, kind) for cell in row.to_dict("records")] for kind in _LINES}
     kinds = [kind for kind in _LINES if any(shown[kind])] or ["reproduced"]
     places = [(label, row.iloc[0]["paper"], metric) for metric in row.index]
     flag = FLAG if row["audit"].fillna("").any() else ""
@@ -159,6 +159,12 @@ def _row_lines(label: str, row: pd.DataFrame, marks: dict) -> list[Line]:
     ]
 
 
+def _printed(cell: dict, kind: str) -> str:
+    """What stands in a cell, with the mark of a measured number that a floor reaches."""
+    text = _shown(cell, kind)
+    return f"{text} {BELOW}" if kind == "reproduced" and text and cell.get("below") else text
+
+
 def _shown(cell: dict, kind: str) -> str:
     if kind == "interval":
         low, high = (number(cell[end], cell["unit"]) for end in ("low", "high"))
@@ -170,11 +176,16 @@ def _shown(cell: dict, kind: str) -> str:
 
 def best_marks(cells: pd.DataFrame) -> dict[tuple, str]:
     """(line, row, paper, metric) -> best or second, as printed: reported numbers compete within their paper,
-    reproduced ones among themselves, withdrawn ones not. One alone is not marked, nor is the second of two."""
-    marks = {}
+    reproduced ones among themselves, withdrawn ones and floors not. One alone is not marked, nor is the second of two.
+    """
+    cells, marks = cells[~cells["floor"].fillna(False).astype(bool)] if "floor" in cells else cells, {}
     for kind, keys in (("reported", ["paper", "metric"]), ("reproduced", ["metric"])):
         for _, group in cells.groupby(keys, sort=False):
-            records = [cell for cell in group.to_dict("records") if cell.get("withdrawn") is not True]
+            records = [
+                cell
+                for cell in group.to_dict("records")
+                if cell.get("withdrawn") is not True and cell.get("floor") is not True
+            ]
             shown = {(cell["row"], cell["paper"], cell["metric"]): _shown(cell, kind) for cell in records}
             values = {place: float(text.replace("−", "-").replace(",", "")) for place, text in shown.items() if text}
             best_first = sorted(set(values.values()), reverse=group["metric"].iloc[0] not in LOWER_IS_BETTER)
@@ -217,6 +228,8 @@ def text_lines(header: list[str], rows: list[list[str]], groups: Sequence[str] =
         shares = [0.10, 0.26, *[0.56 / (len(header) - 2)] * (len(header) - 2)]
         together = 0.56 / len({*groups} - {""})
     columns = "".join(map(_paragraph, shares))
+    if len(header) > _GRID_COLUMNS // 2:  # two of words, the others of numbers
+        columns = "l" + _paragraph(0.14) + "r" * (len(header) - 2)
     marks = {"✓": "right", "✗": "wrong"}
     lines = [Line(row, [marks.get(cell[-1:], "") for cell in row], "text") for row in rows]
     return Layout(header, columns, lines, groups, _paragraph(together))
@@ -251,6 +264,8 @@ def to_latex(layout: Layout, caption: str = "", label: str = "") -> str:
     styler = styler.format_index({0: latex} | titles, axis=1)
     pages = {"environment": "longtable", "caption": caption, "label": label} if caption else {}
     text = styler.to_latex(column_format=layout.columns, hrules=True, multicol_align=layout.above, **pages)
+    if layout.above != "c":  # no width where there is no title
+        text = text.replace(f"{{{layout.above}}}{{}}", "{l}{}")
     text = _ruled(text, layout.groups)
     if not caption:
         return text

@@ -145,6 +145,8 @@ def vectors(spec: dict, graph: Dataset) -> int:
     Times the vectors' width, what PyTorch was seen to hold at once for PyKEEN's models (its `score_hrt`).
     """
     p, batch = spec["parameters"], spec["training"]["batch_size"]
+    if "interaction" not in p:  # counts alone
+        return 0
     if p.get("loop") == "lcwa":
         return batch * graph.entities * 4 * 6
     held = {"transe": 6, "distmult": 6, "transh": 9, "rotate": 12, "quate": 77}.get(p["interaction"], 16)

@@ -119,6 +119,8 @@ class Size:
 def run_size(spec: dict, graph: Dataset, model: Architecture | None) -> Size:
     """Of a run's resolved specification; exact, as the tests have it."""
     method, p = spec["method"], spec["parameters"]
+    if method == "popularity":
+        return Size(0, 0, 0, 0)
     if model is None:
         return Size(0, 0, *_structural(p, graph))
     width, encoder = model.width, model.encoder

@@ -68,8 +68,8 @@ def with_rows(optimizer: torch.optim.Optimizer, sparse: list[torch.nn.Parameter]
 def check_precision(method: Method, where: str) -> None:
     """InputError where a parameter that is trained is not float32."""
     remedy = "set base_weights: float32, or train LoRA adapters; precision: bf16 saves memory and keeps the weights"
-    for name, tensor in method.trainable().items():
-        if tensor.dtype != torch.float32:
+    for name, parameter in method.named_parameters():  # not what a method keeps beside them, such as numbers
+        if parameter.requires_grad and parameter.dtype != torch.float32:
             raise InputError(f"{name} would hardly move: most steps are rounded to none in 16 bits", where, remedy)
 
 
