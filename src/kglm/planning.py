@@ -1,8 +1,9 @@
 """`kglm plan` and `kglm check`: what the runs of `build` need, and whether it is there, before anything begins."""
 
+import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -279,7 +280,7 @@ def check(configfile: list[Path] = (Path("config.yaml"),)) -> None:
     made = _plan(config)
     with atomic_file(folder / "plan.txt") as temporary:
         temporary.write_text(made.text(), "utf-8")
-    _judge(made)
+    _judge(made, missing_packages(config))
 
 
 def _plan(config: dict) -> Plan:
@@ -287,11 +288,21 @@ def _plan(config: dict) -> Plan:
     return Plan(configuration.plan_spec(config), runs)
 
 
-def _judge(made: Plan) -> None:
+def missing_packages(config: dict) -> list[str]:
+    """One line for each run of `build` that needs a package which is not installed here."""
+    specs = [configuration.run_spec(config, name) for name in configuration.built_runs(config)]
+    eight_bits = [spec["name"] for spec in specs if spec["parameters"].get("base_weights") == "int8"]
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        return []
+    remedy = "install it where the jobs run (pip install bitsandbytes), or set base_weights: bfloat16"
+    return [f"{name}: 8-bit base weights need the package bitsandbytes; {remedy}" for name in eight_bits]
+
+
+def _judge(made: Plan, further: Sequence[str] = ()) -> None:
     for line in made.warnings():
         print(f"note: {line}")
     sys.stdout.flush()
-    problems = made.problems()
+    problems = [*made.problems(), *further]
     for line in problems:
         print(line, file=sys.stderr)
     if problems:

@@ -167,6 +167,16 @@ def test_the_check_asks_for_gated_models(configured, tmp_path, monkeypatch, caps
     assert asked == [(set(configuration.built_models(configured)), tmp_path / "results/demo/models")]
 
 
+def test_the_check_asks_for_the_package_of_8_bit_weights(configured, tmp_path, monkeypatch, capsys):
+    """Else the run fails on its node, again and again, and every table waits for it."""
+    configured["runs"]["kalm_umls"]["parameters"] = {"base_weights": "int8"}
+    monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: None)
+    assert checked(configured, tmp_path) == 2
+    assert "kalm_umls: 8-bit base weights need the package bitsandbytes; install it" in capsys.readouterr().err
+    monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: name)
+    assert planning.missing_packages(configured) == []
+
+
 def test_the_workflow_asks_before_its_first_job(configured, tmp_path, monkeypatch, capfd):
     """Where all is fetched already, too; and no dry run waits for it."""
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,7 @@
 """A base model on disk, in memory: loading, last-token pooling, and texts as vectors."""
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -160,7 +161,10 @@ def _precision(dtype: str) -> dict:
         raise InputError("8-bit base weights need a GPU and bitsandbytes", remedy="or set base_weights: bfloat16")
     from transformers import BitsAndBytesConfig
 
-    return {"dtype": torch.bfloat16, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    # Each process of a training its own GPU: the current one is the first until the trainer has chosen.
+    device = int(os.environ.get("LOCAL_RANK", "0"))
+    options = {"dtype": torch.bfloat16, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    return options | {"device_map": {"": device}}
 
 
 def _folder(directory: Path) -> str:
