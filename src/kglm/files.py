@@ -162,7 +162,7 @@ def _inode(path: Path) -> int | None:
 
 def _foreign(folder: Path, mark: str) -> list[str]:
     """What lies in a folder and is not listed by the mark that a stage left there."""
-    known = {mark, *_marked(folder / mark)}
+    known = {mark, MARK, *_marked(folder / mark)}
     return [name for name in _listed(folder) if name not in known and not _NOBODYS.fullmatch(Path(name).name)]
 
 
