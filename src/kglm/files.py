@@ -266,12 +266,12 @@ def _told_when_full(path: Path) -> Iterator[None]:
 def disk_trouble(error: BaseException, path: object = "") -> InputError | None:
     """What to tell of an error that a full or read-only disk caused; None for all others.
 
-    Libraries written in Rust tell the system's number in their text alone; others stumble once more while they close
-    their file, so that the cause is the context of what is raised.
+    Libraries written in Rust, and shutil of many files, tell the system's number in their text alone; others stumble
+    once more while they close their file, so that the cause is the context of what is raised.
     """
     while error is not None:
-        found = re.search(r"\(os error ([0-9]+)\)", str(error))
-        number = int(found[1]) if found else getattr(error, "errno", None)
+        found = re.search(r"\(os error ([0-9]+)\)|\[Errno ([0-9]+)\]", str(error))
+        number = int(found[1] or found[2]) if found else getattr(error, "errno", None)
         where = path or getattr(error, "filename", None) or ""
         if number in (errno.ENOSPC, errno.EDQUOT):
             return InputError("the disk is full", where, "free some space and run again")

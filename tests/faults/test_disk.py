@@ -45,7 +45,7 @@ def onto(folder, step: str, made) -> list[str]:
     arguments = command(step, made)
     for option in set(WRITES) & set(arguments):
         place = arguments.index(option) + 1
-        arguments[place] = str(folder / arguments[place].rpartition("/")[2])
+        arguments[place] = str(folder / "-".join(arguments[place].split("/")[-2:]))  # checkpoints and results apart
     return arguments
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kglm.artefacts import QUESTIONS, read_parquet
+from kglm.files import MARK
 from kglm.kg.build import graph
 from kglm.kg.configuration import check
 from kglm.kg.corpora import corpus
@@ -238,7 +239,7 @@ def passages(mirror, entries, tmp_path, name):
 def test_wikitext(mirror, entries, tmp_path, name, unknown):
     folder = passages(mirror, entries, tmp_path, name)
     text = (folder / "test.txt").read_text("utf-8")
-    (raw,) = (path for path in (folder / "raw").iterdir() if path.name != "sources.json")
+    (raw,) = (path for path in (folder / "raw").iterdir() if path.name not in ("sources.json", MARK))
     content = raw.read_text("utf-8")
     tokens = content.split()
     assert len(tokens) + content.count("\n") == 245569
