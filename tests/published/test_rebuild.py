@@ -40,7 +40,7 @@ def test_published_runs_alone_give_tables_and_figures(made, rebuilt, tmp_path):
         f"lmke_figure_5.{ending}" for ending in ("pdf", "png", "tex")
     }
     assert "Published results." in (tmp_path / "out/figures/lmke_figure_5.tex").read_text()
-    assert "of 2 runs 2 are published, 0 were made here" in told
+    assert "of 4 runs 2 are published, 0 were made here" in told
     assert "not built, for no result of theirs is here: kalm_table_3" in told
     assert "| 12 |" in texts["kalm_table_2"]  # entities, counted when it was published
 
@@ -53,7 +53,7 @@ def test_a_run_that_was_made_here_comes_first(made, rebuilt):
         "\\", ""
     )
     assert "Published" not in texts["lmke_table_4"]
-    assert "of 2 runs 1 are published, 1 were made here" in told
+    assert "of 4 runs 1 are published, 1 were made here" in told
 
 
 def test_a_run_with_other_settings_is_not_shown(made, rebuilt, tmp_path):

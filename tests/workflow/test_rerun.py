@@ -13,6 +13,9 @@ LAMBDAS = {"kalm_umls_epochs-2", "kalm_umls_lambda-0", "kalm_umls_lambda-0.01", 
 KALM = {"kalm_umls", "kalm_geography"} | LAMBDAS
 ENDS = {"paper.tex", "paper.pdf", "summary.txt", "report.html"}
 
+FLOORS = ("popularity_geography", "popularity_geography_anything")
+FLOORS_OF_UMLS = ("popularity_umls", "popularity_umls_anything")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, root):
@@ -70,7 +73,13 @@ def test_what_encodes_after_training_trains_nothing(copy):
     copy.insert_statement("training/stages.py", "embed")
     planned = copy.planned()
     assert runs(planned, "weights") == set()
-    assert runs(planned, "embeddings/entities.safetensors") == {*KALM, "base_umls", "base_geography"}
+    assert runs(planned, "embeddings/entities.safetensors") == {
+        *KALM,
+        "base_umls",
+        "base_geography",
+        *FLOORS,
+        *FLOORS_OF_UMLS,
+    }
 
 
 def test_a_figures_code_redraws_that_figure(copy):
@@ -84,7 +93,7 @@ def test_a_figures_code_redraws_that_figure(copy):
 def test_a_metric_ranks_nothing(copy):
     copy.insert_statement("ranking/stages.py", "evaluate")
     planned = copy.planned()
-    assert runs(planned, "metrics.json") == {*KALM, "base_umls", "base_geography"}
+    assert runs(planned, "metrics.json") == {*KALM, "base_umls", "base_geography", *FLOORS, *FLOORS_OF_UMLS}
     assert runs(planned, "ranks.parquet") == set()
     assert figures(planned) == set()
 
@@ -115,7 +124,7 @@ def test_a_graphs_text_redoes_all_of_that_graph_and_nothing_of_another(copy):
     copy.replace("examples/own_graph/descriptions.tsv", "france\ta country", "france\ta large country")
     planned = copy.planned()
     assert {"data/geography/raw", "data/geography/entities.parquet", "models/geography-scratch"} <= planned
-    assert runs(planned, "metrics.json") == {"base_geography", "kalm_geography"}
+    assert runs(planned, "metrics.json") == {"base_geography", "kalm_geography", *FLOORS}
     assert tables(planned) == {"own_table", "own_statistics"}
     assert figures(planned) == {"own_anisotropy"}
     assert not [path for path in planned if "umls" in path or path.startswith(("corpora/", "specs/"))]
@@ -125,7 +134,7 @@ def test_a_text_in_the_configuration_fetches_nothing(copy):
     copy.replace("examples/own_graph/config.yaml", "has capital", "has the capital")
     planned = copy.planned()
     assert "data/geography/entities.parquet" in planned and "data/geography/raw" not in planned
-    assert runs(planned, "weights") == {"base_geography", "kalm_geography"}
+    assert runs(planned, "weights") == {"base_geography", "kalm_geography", *FLOORS}
     assert not [path for path in planned if "umls" in path]
 
 
