@@ -73,13 +73,7 @@ def test_what_encodes_after_training_trains_nothing(copy):
     copy.insert_statement("training/stages.py", "embed")
     planned = copy.planned()
     assert runs(planned, "weights") == set()
-    assert runs(planned, "embeddings/entities.safetensors") == {
-        *KALM,
-        "base_umls",
-        "base_geography",
-        *FLOORS,
-        *FLOORS_OF_UMLS,
-    }
+    assert runs(planned, "embeddings/entities.safetensors") == {*KALM, "base_umls", "base_geography"}
 
 
 def test_a_figures_code_redraws_that_figure(copy):
