@@ -1,5 +1,7 @@
 """The run that the tests of one process, of several, and of interrupted ones train."""
 
+from pathlib import Path
+
 
 def kalm_ring(lora_dropout: float, **training) -> dict:
     """The spec of a short KaLM run on the ring."""
@@ -23,3 +25,10 @@ def kalm_ring(lora_dropout: float, **training) -> dict:
             **training,
         },
     }
+
+
+def artefacts(folder: Path) -> dict[str, bytes]:
+    """All files of a run but its record, which tells times."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files.pop("run.json")
+    return files

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from .runs import kalm_ring
+from .runs import artefacts, kalm_ring
 
 # One interpreter imports everything once and forks a child for each start; single-threaded, so that a fork is safe.
 DRIVER = """
@@ -86,12 +85,6 @@ def outcome(tmp_path_factory, ring_folder, model_folder):
     )
     assert "REPORT" in done.stdout, done.stderr[-3000:]
     return folder, json.loads(done.stdout.split("REPORT")[1])
-
-
-def artefacts(folder: Path) -> dict[str, bytes]:
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    files.pop("run.json")  # tells times
-    return files
 
 
 def test_the_undisturbed_run_is_whole(outcome):

@@ -8,11 +8,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from .runs import kalm_ring
+from .runs import artefacts, kalm_ring
 
 # One interpreter imports everything once and forks the processes of each training.
 DRIVER = """
@@ -120,12 +119,6 @@ def outcome(request, tmp_path_factory, ring_folder, model_folder):
     )
     assert "REPORT" in done.stdout, done.stderr[-3000:]
     return folder, json.loads(done.stdout.split("REPORT")[1])
-
-
-def artefacts(folder: Path) -> dict[str, bytes]:
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    files.pop("run.json")  # tells times
-    return files
 
 
 @pytest.mark.slow
