@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kglm.errors import InputError
@@ -60,6 +60,8 @@ def test_what_is_no_number_sorts_as_none(tmp_path):
 
 
 @given(st.lists(st.tuples(st.text(), st.integers(-999, 999)), max_size=5))
+@example([("INFINITY", 0)])
+@example([("-inf", 0), ("1", 2)])
 def test_texts_stand_as_they_are(rows):
     frame = pd.DataFrame([(text, str(number)) for text, number in rows], columns=["a", "b"], dtype=str)
     grid = text_grid(frame, "t")

@@ -203,7 +203,8 @@ def _order(text: str) -> float | str:
 
 
 def _numbers(texts: pd.Series) -> pd.Series:
-    return pd.to_numeric(texts, errors="coerce")
+    found = pd.to_numeric(texts, errors="coerce")
+    return found.where(found.abs() != float("inf"))  # "Infinity" is a name
 
 
 def _all_numbers(texts: pd.Series) -> bool:
