@@ -39,7 +39,7 @@ setup: .venv/.setup-dev ## the environment .venv with all packages
 
 # Every job asks for one thread; memory is shared out so that all jobs together stay below 4 GiB.
 demo: .venv/.setup ## the whole pipeline at the demo scale: tables, figures, report
-	@$(DEMO) --cores $(CORES) --resources mem_mb=3300 --rerun-incomplete --show-failed-logs --quiet host rules
+	@$(DEMO) --cores $(CORES) --resources mem_mb=3300 --rerun-incomplete --keep-going --show-failed-logs --quiet host rules
 	@cat results/demo/summary.txt
 
 SCALE ?= small

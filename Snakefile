@@ -2,7 +2,7 @@
 # each rule calls one stage `kglm <stage>`. `--configfile workflow/scales/demo.yaml` makes another scale of it.
 from snakemake.utils import min_version
 
-from kglm import config as configuration, frozen, validation
+from kglm import config as configuration, frozen, partial_results, validation
 
 min_version("9.27")
 

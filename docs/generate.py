@@ -137,6 +137,9 @@ def reproduced() -> str:
             not_run.append(f"* {name}{in_paper}: {row['why']}\n")
             continue
         ours, model, time, value = _ours(row, unit)
+        floor = _floor(row, unit)
+        if floor is not None and value < floor:
+            ours += f", below the floor ({floor:.{_decimals(unit)}f})"
         if row["table"]:
             difference = (
                 _difference(value - about["number"], unit) if row["paper_model"] in ("", model) else "other model"
@@ -181,6 +184,16 @@ def _ours(row: dict[str, str], unit: str) -> tuple[str, str, str, float]:
     ours = f"{value:.{decimals}f}" + ("" if low is None else f" [{low:.{decimals}f}, {high:.{decimals}f}]")
     ours += f", {len(names)} seeds" if len(names) > 1 else ""
     return ours, models({found_one["model"] for found_one in found}), _training(names), value
+
+
+def _floor(row: dict[str, str], unit: str) -> float | None:
+    """What counting how often candidates answer the relation in train reaches; None where that is not published."""
+    spec = read_json(PUBLISHED / row["runs"].split()[0] / RECORD)["spec"]
+    floor = f"popularity_{spec['dataset']}"
+    measured = row["metric"] in ("MRR", "accuracy") and (PUBLISHED / floor).is_dir()
+    if spec["method"] == "popularity" or not measured:
+        return None
+    return _ours(row | {"runs": floor}, unit)[-1]
 
 
 def _training(names: list[str]) -> str:

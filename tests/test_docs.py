@@ -26,7 +26,8 @@ def test_reproduced_rows_are_measured_or_explained(monkeypatch, tmp_path):
         result = {"run": folder.name, "seed": seed, "model": "tiny", "dataset": "umls", "thresholds": {"global": split}}
         (folder / "classification.json").write_text(json.dumps(result))
         (folder / "perplexity.json").write_text(json.dumps(result | {"token_perplexity": 31.25}))
-        record = {"run": folder.name, "weights": folder.name, "spec": {"training": {"epochs": 2}}, "wall_seconds": 90}
+        spec = {"method": "lmke", "dataset": "umls", "training": {"epochs": 2}}
+        record = {"run": folder.name, "weights": folder.name, "spec": spec, "wall_seconds": 90}
         (folder / "run.json").write_text(json.dumps(record))
     columns = "paper,table,dataset,method,label,metric,threshold,runs,paper_model,why\n"
     rows = "LMKE,Table 4,UMLS,LMKE (BERT-base),,accuracy,global,lmke_umls-0 lmke_umls-1,BERT-base,smaller\n"
@@ -48,6 +49,13 @@ def test_reproduced_rows_are_measured_or_explained(monkeypatch, tmp_path):
     (tmp_path / "rows.csv").write_text(columns + rows.replace("lmke_umls-1", "lmke_umls-9"))
     with pytest.raises(InputError, match="lmke_umls-9 is not published"):
         generate.reproduced()
+
+
+def test_reproduced_rows_below_the_floor_say_so():
+    page = [line for line in generate.reproduced().split("\n") if " UMLS, MRR " in line]
+    marked = {line.split(",")[0].lstrip("| ") for line in page if "below the floor (0.661)" in line}
+    assert {"StAR", "SimKGC", "base model"} <= marked
+    assert not {"floor: answers of the relation", "KaLM", "MEM-KGC", "ConvE"} & marked
 
 
 def test_every_parameter_of_the_methods_is_explained_or_named_by_itself():

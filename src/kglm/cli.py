@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from kglm.errors import InputError
-from kglm.files import disk_trouble
+from kglm.files import disk_trouble, refuse_place
 
 # stage -> "module:function"; the module is imported when the stage is called, so that no stage pays for another's.
 STAGES = {
@@ -112,6 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         function = load_stage(stage)
         options = vars(_parser(stage, function).parse_args(rest))
+        for place in filter(None, (options.get("out"), options.get("answers"))):
+            refuse_place(place)  # before hours of work
         if "spec" in options:
             options["spec"] = read_spec(options["spec"])
         parameters = inspect.signature(function).parameters.values()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 
 from workflow.conftest import Workflow
@@ -154,3 +155,28 @@ def test_an_own_file_is_known_by_its_content_whatever_its_time(copy, seconds):
     path.write_text(path.read_text("utf-8").replace("a country", "a large country", 1), "utf-8")
     os.utime(path, (time.time() + seconds,) * 2)
     assert "data/geography/raw" in copy.planned()
+
+
+def test_a_run_that_fails_keeps_no_result_of_the_others_back(workflow):
+    """Its tables, paper and report are made without it and say so; once all is there, they go."""
+    folder = workflow.folder
+    workflow.overlays = (OVERLAY, "tests.yaml")
+    (folder / "tests.yaml").write_text("build: [own_table, own_statistics]\n", "utf-8")
+    fails = 'case "$*" in train*kalm_geography*) echo boom; echo "kglm train: its end"; exit 1;; esac\nexec $REAL "$@"'
+    done = workflow.snakemake("--cores", "2", "--keep-going", **instead_of_kglm(workflow, fails))
+    assert done.returncode != 0
+    shown = folder / RESULTS / "partial"
+    sentence = "kalm_geography: train_run failed (kglm train: its end)"
+    assert sentence in done.stdout
+    assert sentence in (shown / "report.html").read_text("utf-8")
+    assert r"\section{What failed}" in (shown / "paper.tex").read_text("utf-8")
+    cells = pd.read_csv(shown / "tables/own_table.csv").groupby("row")["reproduced"].count()
+    assert cells["base model"] > 0
+    assert cells["KaLM"] == 0
+    assert (shown / "tables/own_statistics.tex").is_file()
+    assert not (folder / RESULTS / "report.html").exists()
+    shutil.rmtree(folder / "bin")
+    done = workflow.snakemake("--cores", "2")
+    assert done.returncode == 0, done.stderr
+    assert "What failed" not in (folder / RESULTS / "report.html").read_text("utf-8")
+    assert not shown.exists()

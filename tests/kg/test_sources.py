@@ -292,7 +292,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     mirror = mirrored(tmp_path, "t.tsv", CONTENT)
-    monkeypatch.setattr("kglm.kg.sources._copy", full)
+    monkeypatch.setattr("kglm.kg.sources.copy_within", full)
     assert "the disk is full" in refused(tmp_path, entry({"sha256": SUM}, mirror=mirror))
 
 

@@ -66,7 +66,9 @@ def test_a_node_that_is_lost_a_controller_that_restarts_and_preemption(scenario)
     scenario.signal("node", signal.SIGCONT)
     scenario.at_checkpoint("node")
     cluster.start_controller()
-    urgent = cluster.output("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--wrap", "sleep 3")
+    urgent = cluster.output(
+        "sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap", "sleep 3"
+    )
     scenario.job("node", "PREEMPTED")
     told = scenario.finish()
     assert scenario.equals_undisturbed("node")

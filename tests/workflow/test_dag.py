@@ -109,9 +109,13 @@ def shown_files(config: dict) -> list[str]:
 
 def test_jobs_ask_for_gpus(paper_plan):
     text = paper_plan[0].stdout
-    blocks = {m[1]: m[0] for m in re.finditer(r"^rule (\w+):\n(?:    .+\n)+", text, re.MULTILINE)}
+    of_rules = {m[1]: m[0] for m in re.finditer(r"^rule (\w+):\n(?:    .+\n)+", text, re.MULTILINE)}
+    one_run = re.findall(r"^rule (\w+):\n((?:    .+\n)*    wildcards: run=(\S+)\n(?:    .+\n)+)", text, re.MULTILINE)
+    blocks = of_rules | {(rule, run): block for rule, block, run in one_run}
     for rule in ("train_run", "embed_run", "measure_perplexity"):
-        assert re.search("gpu=[1-8]", blocks[rule]) and "slurm_partition=gpu" in blocks[rule]
+        assert "gpu=1" in blocks[rule, "kalm_WN18RR"] and "slurm_partition=gpu" in blocks[rule, "kalm_WN18RR"]
+    assert "gpu=8" in blocks["train_run", "kg_bilm_Wikidata5M-transductive"]
+    assert "gpu=0" in blocks["train_run", "popularity_WN18RR"]
     assert "gpu=" not in blocks["build_graph"] and "slurm_partition=cpu" in blocks["build_graph"]
 
 

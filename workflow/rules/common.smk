@@ -25,6 +25,16 @@ onstart:
     frozen.hand_on(workflow, config)
 
 
+onsuccess:
+    if workflow.is_main_process:
+        partial_results.remove(config)
+
+
+onerror:
+    if workflow.is_main_process:
+        partial_results.show(workflow, config)
+
+
 if config.get("mirror"):
     os.environ.setdefault("KGLM_MIRROR", config["mirror"])
 

@@ -14,7 +14,7 @@ from kglm.errors import InputError
 from kglm.files import atomic_file, check_folder, claim_files
 from kglm.kg.configuration import check
 from kglm.kg.parsers import read_lines
-from kglm.kg.sources import check_fetched, refuse_unsafe
+from kglm.kg.sources import check_fetched, refuse_unsafe, unpacked_limit
 
 _HEADING = re.compile(r"(= )+.+( =)+")
 _SENTENCE_END = re.compile(r"(?<= [.!?]) (?=\S)")  # WikiText's tokens stand apart
@@ -111,6 +111,8 @@ def _questions(raw: Path, names: Mapping) -> pd.DataFrame:
                 for info in archive:
                     refuse_unsafe(info, name)
                     if (match := _MMLU_FILE.fullmatch(info.name)) and info.isreg():
+                        if info.size > unpacked_limit(raw / name):
+                            raise InputError(f"its member {info.name} has {info.size:,} bytes", raw / name, "mend it")
                         content = archive.extractfile(info).read()
                         parts.append(_subject(content, f"{name}/{info.name}", *match.groups()))
         except (FileNotFoundError, tarfile.TarError) as error:

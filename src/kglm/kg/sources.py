@@ -142,7 +142,7 @@ def _in_package(location: str) -> Path:
 def _place(origin: Path, source: _Source, target: Path, size: int | None = None) -> None:
     """Copy, uncompress or unpack `origin` to `target`; InputError where it is missing, damaged or too large.
 
-    size: how many bytes the content has at most; by default as many as `_limit` allows.
+    size: how many bytes the content has at most; by default as many as `unpacked_limit` allows.
     """
     if origin.exists() and not origin.is_file():
         raise InputError("is no plain file")
@@ -153,7 +153,7 @@ def _place(origin: Path, source: _Source, target: Path, size: int | None = None)
         suffix = PurePosixPath(name).suffix
         opener = _COMPRESSED[suffix] if suffix in _COMPRESSED and target.suffix != suffix else open
         with opener(origin, "rb") as stream:
-            _copy(stream, target, size or _limit(origin))
+            copy_within(stream, target, size or unpacked_limit(origin))
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError("there is no such file" if not origin.is_file() else str(error.strerror)) from None
     except (RuntimeError, NotImplementedError) as error:  # zipfile's words for what it can not read
@@ -166,12 +166,13 @@ def _place(origin: Path, source: _Source, target: Path, size: int | None = None)
         raise InputError(f"damaged or cut short ({error})") from None
 
 
-def _limit(origin: Path) -> int:
+def unpacked_limit(origin: Path) -> int:
     """How many bytes a file may unpack to where its entry does not tell: texts shrink to a hundredth at most."""
     return max(_UNPACKED, _RATIO * origin.stat().st_size)
 
 
-def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
+def copy_within(stream: IO[bytes], target: Path, limit: int) -> None:
+    """Write a stream to `target`; InputError where it has more bytes than `limit`."""
     written = 0
     with open(target, "wb") as sink:
         while block := stream.read(1 << 20):
@@ -185,7 +186,7 @@ def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
 def _unpack(origin: Path, name: str, member: str, target: Path, size: int | None) -> None:
     """The one named member of a tar or zip archive; every member's name is looked at first."""
     _refuse_climbing(member, name)
-    limit = size or _limit(origin)
+    limit = size or unpacked_limit(origin)
     if name.endswith(".zip"):
         with zipfile.ZipFile(origin) as archive:
             for info in archive.infolist():
@@ -195,7 +196,7 @@ def _unpack(origin: Path, name: str, member: str, target: Path, size: int | None
             if (archive.getinfo(member).external_attr >> 16) & 0o170000 == 0o120000:
                 raise InputError(f"the archive's member {member} is no plain file")
             with archive.open(member) as stream:
-                _copy(stream, target, limit)
+                copy_within(stream, target, limit)
         return
     found = False
     with tarfile.open(origin, "r:*") as archive:
@@ -205,7 +206,7 @@ def _unpack(origin: Path, name: str, member: str, target: Path, size: int | None
                 if not info.isreg():
                     raise InputError(f"the archive's member {member} is no plain file")
                 with archive.extractfile(info) as stream:
-                    _copy(stream, target, limit)
+                    copy_within(stream, target, limit)
                 found = True
     if not found:
         raise InputError(f"the archive has no member {member}")

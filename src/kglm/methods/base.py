@@ -2,12 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
-from kglm.errors import InputError
-from kglm.files import write_json
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_causal, load_tokenizer
 from kglm.methods import _interface
@@ -24,7 +20,7 @@ class Parameters:
     base_weights: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
-class Method(DualViewEncoder, _interface.LinkPredictor):
+class Method(_interface.Untrained, DualViewEncoder, _interface.LinkPredictor):
     """See the module."""
 
     Parameters = Parameters
@@ -43,18 +39,3 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
     @property
     def backbone(self):
         return self.causal.base_model
-
-    def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
-        """There is no training step."""
-        raise InputError("the base model is not trained", "method base", "set its training epochs to 0")
-
-    def forward(self, **batch: Any):
-        """There is no training step."""
-        raise InputError("the base model is not trained", "method base", "set its training epochs to 0")
-
-    def save(self, directory: Path) -> None:
-        """Nothing was changed: a note of the method's name is all."""
-        write_json({"method": "base"}, Path(directory) / "method.json")
-
-    def load(self, directory: Path) -> None:
-        """Nothing to read."""

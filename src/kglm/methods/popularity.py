@@ -6,13 +6,11 @@ for, whatever the query's entity is. A triple is plausible if its head and its t
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
-from kglm.errors import InputError
-from kglm.files import write_json
 from kglm.kg.graph import Graph
 from kglm.methods import _interface
 
@@ -24,7 +22,7 @@ class Parameters:
     answers_to: Literal["relation", "anything"] = "relation"
 
 
-class Method(_interface.CandidateScorer):
+class Method(_interface.Untrained, _interface.CandidateScorer):
     """See the module."""
 
     Parameters = Parameters
@@ -52,18 +50,3 @@ class Method(_interface.CandidateScorer):
         back = self.graph.inverse(triples)
         seen = [np.asarray(self.answers[of[:, 1], of[:, 2]]).ravel() > 0 for of in (triples, back)]
         return (seen[0] & seen[1]).astype(np.float32)
-
-    def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
-        """There is no training step."""
-        raise InputError("counting is not trained", "method popularity", "set its training epochs to 0")
-
-    def forward(self, **batch: Any):
-        """There is no training step."""
-        raise InputError("counting is not trained", "method popularity", "set its training epochs to 0")
-
-    def save(self, directory: Path) -> None:
-        """The counts follow from the graph: a note of the method's name is all."""
-        write_json({"method": "popularity"}, Path(directory) / "method.json")
-
-    def load(self, directory: Path) -> None:
-        """Nothing to read."""

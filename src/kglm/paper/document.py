@@ -38,7 +38,8 @@ def paper(
 
     A figure with a table of the same name is typeset as that table. What was not run is told by
     the .csv beside each table. `deviations` is a CSV file with the columns `DEVIATIONS`; the package has one.
-    `audit` is what the stage of that name wrote (.tex), an appendix.
+    `audit` is what the stage of that name wrote (.tex), an appendix. `failures` of the spec are sentences on the jobs
+    that failed; they stand first.
     """
     figure_names = {Path(path).stem for path in figures}
     as_table = {Path(path).stem: Path(path) for path in tables if Path(path).stem in figure_names}
@@ -48,6 +49,7 @@ def paper(
     text = template.substitute(
         title=latex(spec.get("title", TITLE)),
         scale=latex(spec.get("scale", "of these results")),
+        failures=_failures(spec.get("failures", [])),
         tables=_sections(shown_tables, out),
         figures=_sections(shown_figures, out),
         missing=_missing(shown_tables),
@@ -56,6 +58,14 @@ def paper(
     )
     with atomic_file(out) as temporary:
         temporary.write_text(text, "utf-8", newline="\n")
+
+
+def _failures(sentences: list[str]) -> str:
+    """Which jobs failed, as a section of its own; nothing where none did."""
+    if not sentences:
+        return ""
+    items = _itemised([rf"\item {latex(text)}" for text in sentences])
+    return f"\\section{{What failed}}\nThese jobs failed. What hangs on them is blank below, and no result.\n{items}\n"
 
 
 def _sections(paths: list[Path], out: Path) -> str:

@@ -40,7 +40,8 @@ def report(
 
     tables: .csv files of the stage `table`, each with its .md beside it; figures: .png files; runs: the files
     specs/run/<run>.json and runs/<run>/{run.json,log.jsonl,metrics.json,classification.json,ranks.parquet,
-    answers.parquet} of all runs, as far as there are; graphs: graph directories; audit: the table of findings.
+    answers.parquet} of all runs, as far as there are; graphs: graph directories; audit: the table of findings;
+    `failures` of the spec: sentences on the jobs that failed, which stand first.
     The same inputs give the same bytes.
     """
     grids = [table_grid(path) for path in tables]
@@ -50,6 +51,7 @@ def report(
     text = page.render(
         title=one_line(spec.get("title", TITLE)),
         scale=one_line(spec.get("scale", "")),
+        failures=[one_line(text) for text in spec.get("failures", [])],
         tables=_by_paper(grids),
         figures=_by_paper([_picture(path) for path in figures]),
         audit=findings,
