@@ -61,7 +61,8 @@ format: .venv/.setup-dev ## what lint asks of the formatting
 	@ruff format .
 	@snakefmt --line-length 110 Snakefile workflow
 
-bench: .venv/.setup-dev ## how fast ranking, DistMult and RotatE are (beside PyKEEN's), what the knowledge mask costs
+bench: .venv/.setup-dev ## how fast training, ranking, DistMult and RotatE are (beside PyKEEN's), what the knowledge mask costs
+	@python benchmarks/training.py
 	@python benchmarks/ranking.py
 	@python benchmarks/interactions.py
 	@python benchmarks/knowledge_mask.py

@@ -6,8 +6,10 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -37,6 +39,9 @@ from kglm.training.provenance import environment, joules
 from kglm.training.schedule import Schedule
 from kglm.training.scorer import candidate_scorer
 from kglm.training.validation import validator
+
+if TYPE_CHECKING:  # imported where it is used: torch is slow to load
+    from kglm.training.trainer import MethodTrainer
 
 RECORDS = ["log.jsonl", "run.json"]
 
@@ -88,11 +93,37 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     validate = validator(method, graph, options)
     if history := method.fit(options, spec["seed"], checkpoints, validate):
         return history
+    from kglm.training.trainer import Interrupted, last_checkpoint
+
+    trainer = prepared(spec, options, method, graph, checkpoints, validate)
+    latest = last_checkpoint(checkpoints)
+    with contextlib.suppress(Interrupted):
+        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
+    trainer.count_seconds()
+    if trainer.state.global_step < trainer.train_dataset.steps or trainer.history["due"]:
+        told = f"saved at step {trainer.state.global_step} of {trainer.train_dataset.steps}"
+        print(f"{spec['name']}: {told}", file=sys.stderr)
+        sys.exit(REQUEUE)
+    if not options.validate_every_epochs:
+        trainer.write_weights("last")
+    return trainer.history
+
+
+def prepared(
+    spec: dict,
+    options: Training,
+    method: Method,
+    graph: Graph,
+    checkpoints: Path,
+    validate: Callable[[], dict[str, float]],
+    kind: "type[MethodTrainer] | None" = None,
+) -> "MethodTrainer":
+    """The trainer of a run, of the class `kind` where one is given; InputError for what cannot be trained so."""
     import torch
     from transformers import TrainingArguments
 
     from kglm.training.optimiser import check_precision, leave_rows_out
-    from kglm.training.trainer import Interrupted, MethodTrainer, last_checkpoint
+    from kglm.training.trainer import MethodTrainer
 
     parts = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size % parts:
@@ -129,17 +160,7 @@ def _fit(spec: dict, options: Training, method: Method, graph: Graph, checkpoint
     # transformers would put the model on all GPUs it sees, and make the loader's batches, which are whole steps, larger
     # by their number: all but the first of each would be dropped. Several GPUs are several processes.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    trainer = MethodTrainer(method, schedule, options, arguments, validate)
-    latest = last_checkpoint(checkpoints)
-    with contextlib.suppress(Interrupted):
-        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
-    trainer.count_seconds()
-    if trainer.state.global_step < schedule.steps or trainer.history["due"]:
-        print(f"{spec['name']}: saved at step {trainer.state.global_step} of {schedule.steps}", file=sys.stderr)
-        sys.exit(REQUEUE)
-    if not options.validate_every_epochs:
-        trainer.write_weights("last")
-    return trainer.history
+    return (kind or MethodTrainer)(method, schedule, options, arguments, validate)
 
 
 def embed(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path, shard: str = "1/1") -> None:
