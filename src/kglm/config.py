@@ -121,11 +121,13 @@ def with_seeds(config: dict) -> dict:
     """
     runs = config.get("runs", {})
     names = {
-        run: {seed: run if number == 0 else f"{run}_seed-{seed}" for number, seed in enumerate(entry.pop("seeds"))}
+        run: {seed: run if number == 0 else f"{run}_seed-{seed}" for number, seed in enumerate(entry["seeds"])}
         for run, entry in runs.items()
         if "seeds" in entry
     }
+    # Entries are made anew: an anchor of YAML lets two of them be one and the same dictionary.
     for run, of in names.items():
+        runs[run] = {key: value for key, value in runs[run].items() if key != "seeds"}
         for seed, name in of.items():
             if name in runs and name != run:
                 raise InputError(f"is also the name of seed {seed} of {run}", f"runs {name}", "rename one of them")
@@ -135,12 +137,18 @@ def with_seeds(config: dict) -> dict:
             if "candidates" in runs[run]:
                 asked = runs[run]["candidates"]
                 runs[name]["candidates"] = {**asked, "run": names.get(asked["run"], {}).get(seed, asked["run"])}
-    for table in config.get("tables", {}).values():
-        for block in table.get("blocks", []):
-            for row, asked in block.get("runs", {}).items():
-                shown = [name for run in run_ids(asked) for name in names.get(run, {0: run}).values()]
-                block["runs"][row] = shown if len(shown) > 1 else asked
+    for name, table in config.get("tables", {}).items():
+        if "blocks" in table:
+            config["tables"][name] = table | {"blocks": [_with_runs_by_seed(block, names) for block in table["blocks"]]}
     return config
+
+
+def _with_runs_by_seed(block: dict, names: dict[str, dict[int, str]]) -> dict:
+    rows = {}
+    for row, asked in block.get("runs", {}).items():
+        shown = [name for run in run_ids(asked) for name in names.get(run, {0: run}).values()]
+        rows[row] = shown if len(shown) > 1 else asked
+    return block | ({"runs": rows} if rows else {})
 
 
 def methods() -> list[str]:

@@ -70,7 +70,9 @@ class Results:
         valid = {"accuracy": accuracy + 0.1, "triples": 20}
         one = {"valid": valid, "test": test, "threshold": 0.25}
         each = {"valid": valid, "test": test | {"accuracy": accuracy + 0.01}, "threshold": {"0": 0.5}}
-        self.write(f"runs/{name}/classification.json", about | {"thresholds": {"global": one, "relation": each}})
+        zero = {"valid": valid, "test": test | {"accuracy": accuracy - 0.03}, "threshold": 0.0}
+        thresholds = {"global": one, "relation": each, "zero": zero}
+        self.write(f"runs/{name}/classification.json", about | {"thresholds": thresholds})
 
     def _cost(self, name: str, about: dict) -> None:
         measured = {"encoded": [64, 1280], "seconds": [0.5, 1.25], "exponent": {"encoded": 1.5, "seconds": 0.875}}

@@ -294,6 +294,20 @@ def test_a_row_may_have_another_threshold(results):
     assert "with one threshold, chosen on valid; of TransE with one threshold a relation." in text
 
 
+def test_all_thresholds_are_columns_and_half_is_for_probabilities_alone(results):
+    results.run("ten", mrr=0.5)
+    results.run("twenty", mrr=0.75)
+    rows = [{"label": "LMKE", "logits": True}, {"label": "TransE"}]
+    blocks = [{"dataset": "WN18RR", "runs": {"LMKE": "ten", "TransE": "twenty"}}]
+    thresholds = {"thresholds": ["global", "relation", "zero"], "table": "own"}
+    _, cells, text = make(CLASSIFICATION | thresholds | {"rows": rows, "blocks": blocks}, results)
+    found = cells.dropna(subset=["reproduced"]).groupby("row")["reproduced"].apply(list)
+    assert found["LMKE"] == pytest.approx([50, 51, 47])
+    assert found["TransE"] == pytest.approx([75, 76])
+    assert "WN18RR, one threshold a relation" in text
+    assert "one half needs no choice" in text
+
+
 def test_a_threshold_for_each_relation(results):
     results.run("ten", mrr=0.9, model="bert-base-uncased", dataset="umls_long")
     _, cells, text = make(CLASSIFICATION | {"threshold": "relation"}, results)

@@ -132,8 +132,10 @@ def test_the_file_holds_what_the_definition_gives(scores, tmp_path):
     frame = pd.read_parquet(scores)
     valid, test = (frame[frame["split"] == name] for name in ("valid", "test"))
     one, right = brute_force(valid["score"], valid["label"])
-    assert list(found["thresholds"]) == ["global", "relation"]
-    of_all, of_each = found["thresholds"].values()
+    assert list(found["thresholds"]) == ["global", "relation", "zero"]
+    of_all, of_each, of_zero = found["thresholds"].values()
+    assert of_zero["threshold"] == 0
+    assert of_zero["test"]["accuracy"] == accuracy(test["score"], test["label"], 0)
     assert of_all["threshold"] == one and of_all["valid"] == {"accuracy": right, "triples": 300}
     assert of_all["test"]["accuracy"] == accuracy(test["score"], test["label"], one)
     each = {}

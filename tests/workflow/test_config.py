@@ -332,6 +332,18 @@ def test_a_run_with_seeds_becomes_one_for_each():
     assert configuration.with_seeds(copy.deepcopy(config)) == config
 
 
+def test_an_anchor_is_not_expanded_twice():
+    """YAML's anchors make one dictionary of two entries."""
+    config = seeded()
+    config["tables"]["same"] = config["tables"]["t"]
+    config["tables"]["other"] = {"blocks": [{"runs": config["tables"]["t"]["blocks"][0]["runs"]}]}
+    config["runs"]["like_a"] = config["runs"]["a"]
+    config = configuration.with_seeds(config)
+    for table in ("t", "same", "other"):
+        assert config["tables"][table]["blocks"][0]["runs"]["one"] == ["a", "a_seed-5"]
+    assert config["runs"]["like_a_seed-5"]["seed"] == 5
+
+
 def test_a_seeds_run_takes_no_others_name():
     config = seeded()
     config["runs"]["a_seed-5"] = {"method": "m"}

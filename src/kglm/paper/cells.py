@@ -41,6 +41,11 @@ _PROTOCOLS = {
     "reranked": "candidates near the query's entity in the training graph have a bonus",
     "candidates": "orders anew the best candidates of another run, which ranks all others",
 }
+THRESHOLDS = {"global": "one threshold", "relation": "one threshold a relation", "zero": "p ≥ .5"}
+_THRESHOLDS_TOLD = (
+    "Accuracy on test. Thresholds are chosen on valid, one for all triples or one for each relation; where a method "
+    "gives a probability, one half needs no choice."
+)
 # Of more rows than these, a note names those that were run, not those that were not.
 _MANY = 8
 
@@ -78,15 +83,30 @@ def link_prediction(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[
 
 
 def classification(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """Rows are methods, columns datasets; each cell is an accuracy (LMKE's Table 4)."""
+    """Rows are methods, columns datasets, or each dataset's `thresholds`; each cell is an accuracy (LMKE's Table 4)."""
+    if "thresholds" in spec:
+        frame, notes = classification(_by_threshold(spec), inputs)
+        return frame, [_THRESHOLDS_TOLD, *notes[1:]]
     frame, notes = link_prediction(spec | {"metrics": ["accuracy"]}, inputs)
     order = [_shown(block, row) for row in spec["rows"] for block in spec["blocks"]]
     frame = frame.sort_values("row", key=lambda names: names.map(order.index), kind="stable")
-    names = {"global": "one threshold", "relation": "one threshold a relation"}
+    names = THRESHOLDS
     usual = spec.get("threshold", "global")
     others = {row["label"]: row["threshold"] for row in spec["rows"] if row.get("threshold", usual) != usual}
     told = "".join(f"; of {', '.join(others)} with {names[how]}" for how in sorted(set(others.values())))
     return frame, [f"Accuracy on test with {names[usual]}, chosen on valid{told}.", *notes]
+
+
+def _by_threshold(spec: dict) -> dict:
+    """The spec with each block once for each of `thresholds`; that of 0 is only for rows whose scores are logits."""
+    logits = {row["label"] for row in spec["rows"] if row.get("logits")}
+    blocks = []
+    for block in spec["blocks"]:
+        for how in spec["thresholds"]:
+            runs = {label: run for label, run in block.get("runs", {}).items() if how != "zero" or label in logits}
+            title = f"{_title(block)}, {THRESHOLDS[how]}"
+            blocks.append(block | {"title": title, "threshold": how, "runs": runs})
+    return {key: value for key, value in spec.items() if key != "thresholds"} | {"blocks": blocks}
 
 
 def by_dataset(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -101,7 +121,9 @@ def by_dataset(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _table_units(spec: dict, numbers: pd.DataFrame) -> dict[str, str]:
-    """The unit of each metric in a table: percent where the paper's table has percent."""
+    """The unit of each metric in a table: percent where the paper's table has percent, and in one of accuracies."""
+    if spec["kind"] == "classification":
+        return dict.fromkeys(spec["metrics"], "percent")
     here = numbers[(numbers["paper"] == spec["paper"]) & (numbers["table"] == spec["table"])]
     percent = set(here.loc[here["unit"] == "percent", "metric"])
     return {metric: "percent" if metric in percent else OWN_UNITS.get(metric, "fraction") for metric in spec["metrics"]}
@@ -135,7 +157,7 @@ def _shown(block: dict, row: dict) -> str:
 def _cell(spec, block, row, about: pd.DataFrame, runs, metric: str, units: dict, inputs: list[Path]) -> dict:
     found, unit = about[about["metric"] == metric], units[metric]
     asked = runs if metric in row.get("metrics", [metric]) else []
-    how = spec | ({"threshold": row["threshold"]} if "threshold" in row else {})
+    how = spec | {"threshold": threshold for of in (block, row) if (threshold := of.get("threshold"))}
     measures = [value for run in asked if (value := measure(inputs, run, metric, how))]
     for value in measures:
         if value["dataset"] != block["dataset"]:

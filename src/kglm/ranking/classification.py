@@ -1,7 +1,8 @@
 """Triple classification: a triple is held for true where its score reaches a threshold chosen on valid.
 
 One threshold for all relations (LMKE), or one for each (Socher et al., "Reasoning With Neural Tensor Networks for
-Knowledge Base Completion", 2013).
+Knowledge Base Completion", 2013). Where scores are a classifier's logits there is one more that asks nothing of valid:
+0, a probability of one half.
 """
 
 from pathlib import Path
@@ -33,7 +34,7 @@ def classify(spec: dict, scores: Path, out: Path) -> None:
 
 
 def accuracies(frame: pd.DataFrame, options: dict, scores: Path) -> dict:
-    """Of rows of SCORES, by one threshold (`global`) and by one for each relation (`relation`).
+    """Of rows of SCORES, by one threshold (`global`), by one for each relation (`relation`), and by 0 (`zero`).
 
     options: `resamples`, `confidence` and `seed` of the bootstrap; scores: the file that an InputError names.
     """
@@ -42,7 +43,8 @@ def accuracies(frame: pd.DataFrame, options: dict, scores: Path) -> dict:
     each = relation_thresholds(valid, one)
     results = {"global": _accuracies(valid, test, {}, one, options) | {"threshold": one}}
     by_number = {str(relation): threshold for relation, threshold in each.items()}
-    return results | {"relation": _accuracies(valid, test, each, one, options) | {"threshold": by_number}}
+    results |= {"relation": _accuracies(valid, test, each, one, options) | {"threshold": by_number}}
+    return results | {"zero": _accuracies(valid, test, {}, 0.0, options) | {"threshold": 0.0}}
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
