@@ -157,7 +157,7 @@ def _shown(block: dict, row: dict) -> str:
 def _cell(spec, block, row, about: pd.DataFrame, runs, metric: str, units: dict, inputs: list[Path]) -> dict:
     found, unit = about[about["metric"] == metric], units[metric]
     asked = runs if metric in row.get("metrics", [metric]) else []
-    how = spec | {"threshold": threshold for of in (block, row) if (threshold := of.get("threshold"))}
+    how = spec | {key: of[key] for of in (block, row) for key in ("threshold",) if key in of}
     measures = [value for run in asked if (value := measure(inputs, run, metric, how))]
     for value in measures:
         if value["dataset"] != block["dataset"]:
