@@ -77,7 +77,7 @@ def fields_section(file: str, fields: dict) -> str:
     rows = []
     for name, option in fields.items():
         line = next(line for line in lines if line.startswith(f"    {name}: "))
-        values = ", ".join(f"`{choice}`" for choice in option.choices) or option.kind
+        values = ", ".join(f"`{choice}`" for choice in option.choices) or option.wanted
         rows.append((f"`{name}`", values, f"`{option.default}`", line.partition("  # ")[2]))
     return _table(["key", "value", "default", "meaning"], rows)
 
@@ -93,7 +93,7 @@ def configuration() -> str:
     parts = [
         "# Configuration\n\nMade by `docs/generate.py` from the schemas in `workflow/schemas` and the dataclasses in "
         "`src/kglm`. `config.yaml` is the paper scale; a file given with `--configfile` is laid over it: dictionaries "
-        "are merged, lists are replaced. Unknown keys and values of another type are refused.\n"
+        "are merged, lists are replaced. Unknown keys, and values of another type or out of their range, are refused.\n"
     ]
     titles = {
         "config": "The whole file",
@@ -108,6 +108,9 @@ def configuration() -> str:
     for method in config.methods():
         section = fields_section(f"methods/{method}.py", config.method_options(method))
         parts.append(f"## Parameters of `{method}`\n\n{section}")
+    for analysis in config.ANALYSES:
+        section = fields_section(f"analysis/{analysis}.py", config.analysis_options(analysis))
+        parts.append(f"## Options of the analysis `{analysis}`\n\n{section}")
     return "\n".join(parts)
 
 

@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 
 from kglm.cli import STAGES
 from kglm.errors import InputError
+from kglm.options import Option, options_in
 from kglm.paper.inputs import figure_inputs, result_file, run_ids, table_inputs
 from kglm.paper.results import NO_MODEL
 
@@ -23,14 +23,6 @@ PACKAGE = Path(__file__).parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C where it is built
 DEFAULT_VARIANT = "as_described"
 ANALYSES = ("anisotropy", "similarity", "perplexity", "mmlu", "kgqa", "clusters", "attention", "cost")
-
-
-class Option(NamedTuple):
-    """A field of a dataclass of options: its annotated type, the values it is limited to, its default."""
-
-    kind: str
-    choices: tuple
-    default: object
 
 
 def merge(*layers: dict) -> dict:
@@ -181,27 +173,13 @@ def _dataclass_fields(file: str, name: str) -> dict[str, Option]:
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
     if not classes:
         raise InputError(f"defines no dataclass {name}", PACKAGE / file, "add one")
-    fields = [node for node in classes[0].body if isinstance(node, ast.AnnAssign)]
-    return {field.target.id: _option(field) for field in fields}
+    return options_in(classes[0])
 
 
-def _option(field: ast.AnnAssign) -> Option:
-    kind, choices = ast.unparse(field.annotation), ()
-    if kind.startswith("Literal["):
-        choices = ast.literal_eval(f"({kind[8:-1]},)")
-        kind = type(choices[0]).__name__
-    return Option(kind, choices, ast.literal_eval(field.value) if field.value else None)
-
-
-@cache
-def analysis_options(analysis: str) -> list[str]:
-    """The keys of the dictionary DEFAULTS of an analysis' module, read from its source as well."""
+def analysis_options(analysis: str) -> dict[str, Option]:
+    """The options of an analysis."""
     module = STAGES[analysis].split(":")[0].split(".")[1:]
-    tree = ast.parse(PACKAGE.joinpath(*module).with_suffix(".py").read_text("utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DEFAULTS":
-            return [key.value for key in node.value.keys]
-    raise InputError("defines no dictionary DEFAULTS", ".".join(module), "add one with the analysis' options")
+    return _dataclass_fields(f"{'/'.join(module)}.py", "Parameters")
 
 
 def run_spec(config: dict, name: str) -> dict:

@@ -1,24 +1,21 @@
 """The configuration against its closed, typed schemas and against itself: the first problem, in one line."""
 
-import difflib
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from kglm import config as configuration
-from kglm.config import ANALYSES, DEFAULT_VARIANT, Option
+from kglm.config import ANALYSES, DEFAULT_VARIANT
 from kglm.errors import InputError
 from kglm.files import write_json
-from kglm.kg.configuration import check_addresses
-
-_TYPES = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
+from kglm.kg.configuration import Validator, check_addresses
+from kglm.options import check_keys, listed, mistyped, problems, unknown
 
 
 def check(config: dict, schemas: Path) -> None:
@@ -26,6 +23,7 @@ def check(config: dict, schemas: Path) -> None:
 
     `schemas` is the folder of config.schema.yaml and of the schemas that it refers to.
     """
+    check_keys(config, "config")
     errors = list(validator(schemas).iter_errors(config))
     if errors:
         raise _explained(best_match(errors))
@@ -57,11 +55,11 @@ def check_needs_or_exit(config: dict) -> None:
         raise SystemExit(1)
 
 
-def validator(schemas: Path) -> Draft202012Validator:
+def validator(schemas: Path) -> Validator:
     """The schema config.schema.yaml; it may refer to others in its folder."""
     contents = {path.name: _read(path) for path in Path(schemas).glob("*.schema.yaml")}
     resources = [(name, Resource.from_contents(schema, DRAFT202012)) for name, schema in contents.items()]
-    return Draft202012Validator(contents["config.schema.yaml"], registry=Registry().with_resources(resources))
+    return Validator(contents["config.schema.yaml"], registry=Registry().with_resources(resources))
 
 
 def _read(path: Path) -> dict:
@@ -74,14 +72,14 @@ def _explained(error: ValidationError) -> InputError:
     value, rule, wanted = error.instance, error.validator, error.validator_value
     if rule == "additionalProperties" and isinstance(value, dict):
         known = list(error.schema.get("properties", {}))
-        return _unknown(next(key for key in value if key not in known), known, where)
+        return unknown(next(key for key in value if key not in known), known, where)
     if rule == "required":
         return InputError(f"key {next(key for key in wanted if key not in value)!r} is missing", where, "add it")
     if rule == "type":
         wanted = " or ".join([wanted] if isinstance(wanted, str) else wanted)
-        return _mistyped(value, wanted, where)
+        return mistyped(value, wanted, where)
     if rule == "enum":
-        return InputError(f"{value!r} is not known", where, f"choose one of {_listed(wanted)}")
+        return InputError(f"{value!r} is not known", where, f"choose one of {listed(wanted)}")
     if "propertyNames" in error.absolute_schema_path:
         return InputError(f"{value!r} is no valid id", where, "ids hold letters, digits and . _ - only")
     return InputError(error.message, where, "see workflow/schemas/config.schema.yaml")
@@ -95,7 +93,7 @@ def _problems(config: dict) -> Iterator[InputError]:
     for name, run in config["runs"].items():
         for section, key in (("methods", "method"), ("datasets", "dataset"), ("models", "model"), ("runs", "weights")):
             if key in run and run[key] not in config[section]:
-                yield _unknown(run[key], config[section], _key("runs", name, key), f"{key}")
+                yield unknown(run[key], config[section], _key("runs", name, key), f"{key}")
                 return
         yield from _ranking_problems(config, name)
         asked = configuration.training_resources(config, name)
@@ -104,7 +102,7 @@ def _problems(config: dict) -> Iterator[InputError]:
             yield InputError(what, _key("runs", name), "let `gpu` be a multiple of `nodes`")
         variants = config["methods"][run["method"]].get("variants", {})
         if (variant := run.get("variant", DEFAULT_VARIANT)) not in {*variants, DEFAULT_VARIANT}:
-            yield _unknown(variant, variants, _key("runs", name, "variant"), "variant")
+            yield unknown(variant, variants, _key("runs", name, "variant"), "variant")
         yield from _option_problems(run, run["method"], _key("runs", name))
         yield from _weights_problems(config, name)
     yield from _analysis_problems(config)
@@ -133,7 +131,7 @@ def _ranking_problems(config: dict, name: str) -> Iterator[InputError]:
     if not by_model:
         yield InputError("its method ranks all entities by embeddings", where, "leave it out")
     elif other not in config["runs"]:
-        yield _unknown(other, config["runs"], where, "run")
+        yield unknown(other, config["runs"], where, "run")
     elif configuration.scores_candidates(config["runs"][other]["method"]):
         yield InputError(f"the run {other} has no embeddings", where, "name a run whose method has them")
     elif config["runs"][other]["dataset"] != run["dataset"]:
@@ -143,7 +141,7 @@ def _ranking_problems(config: dict, name: str) -> Iterator[InputError]:
 def _method_problems(config: dict) -> Iterator[InputError]:
     for name, method in config["methods"].items():
         if name not in configuration.methods():
-            yield _unknown(name, configuration.methods(), _key("methods"), "method")
+            yield unknown(name, configuration.methods(), _key("methods"), "method")
             return
         yield from _option_problems(method, name, _key("methods", name))
         for group in ("variants", "datasets"):
@@ -155,38 +153,25 @@ def _option_problems(layer: dict, method: str, where: str) -> Iterator[InputErro
     """The hyper-parameters of one layer against the dataclasses that define them."""
     known = {"parameters": configuration.method_options(method), "training": configuration.training_options()}
     for section, options in known.items():
-        for key, value in layer.get(section, {}).items():
-            place = _key(where, section, key)
-            if key not in options:
-                yield _unknown(key, options, _key(where, section), "option")
-            elif not _fits(value, options[key]):
-                yield _mistyped(value, options[key].kind, place)
-            elif options[key].choices and value not in options[key].choices:
-                yield InputError(f"{value!r} is not known", place, f"choose one of {_listed(options[key].choices)}")
-
-
-def _fits(value: object, option: Option) -> bool:
-    allowed = _TYPES.get(option.kind)
-    if allowed is None:  # a type that only the dataclass itself can check
-        return True
-    return isinstance(value, allowed) and (option.kind == "bool" or not isinstance(value, bool))
+        yield from problems(layer.get(section, {}), options, _key(where, section))
 
 
 def _analysis_problems(config: dict) -> Iterator[InputError]:
     for analysis in ANALYSES:
         entry, where = config["analyses"].get(analysis, {}), _key("analyses", analysis)
         if "corpus" in entry and entry["corpus"] not in config["corpora"]:
-            yield _unknown(entry["corpus"], config["corpora"], _key(where, "corpus"), "corpus")
-        known = configuration.analysis_options(analysis)
-        for layer in (entry.get("options", {}), *entry.get("datasets", {}).values()):
-            yield from (_unknown(key, known, where, "option") for key in layer if key not in known)
+            yield unknown(entry["corpus"], config["corpora"], _key(where, "corpus"), "corpus")
+        known, of = configuration.analysis_options(analysis), entry.get("datasets", {})
+        yield from problems(entry.get("options", {}), known, _key(where, "options"))
+        for dataset, layer in of.items():
+            yield from problems(layer, known, _key(where, "datasets", dataset))
 
 
 def _build_problems(config: dict) -> Iterator[InputError]:
     known = [*config["tables"], *config["figures"]]
     for name in config["build"]:
         if name not in known:
-            yield _unknown(name, known, _key("build"), "table or figure")
+            yield unknown(name, known, _key("build"), "table or figure")
             return
     for kind, section in (("table", "tables"), ("figure", "figures")):
         for name in configuration.built(config, section):
@@ -201,39 +186,7 @@ def _path_problems(config: dict, path: str, where: str) -> Iterator[InputError]:
         parts[0], ("runs", Path(path).stem)
     )
     if name not in config[section]:
-        yield _unknown(name, config[section], where, section[:-1])
-
-
-def _unknown(name: object, known: Iterable[str], where: str, what: str = "key") -> InputError:
-    known = [str(key) for key in known]
-    close = difflib.get_close_matches(str(name), known, 1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {_listed(known)}"
-    return InputError(f"unknown {what} {name!r}", where, remedy)
-
-
-def _mistyped(value: object, wanted: str, where: str) -> InputError:
-    remedy = "change its value"
-    if isinstance(value, str) and wanted in ("number", "float", "integer", "int"):
-        numeric = "YAML reads 1e-4 and quoted numbers as text: write 1.0e-4"
-        remedy = numeric if _is_number(value) else "write a number"
-    return InputError(f"{value!r} is {_type_name(value)}, expected {wanted}", where, remedy)
-
-
-def _type_name(value: object) -> str:
-    names = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", type(None): "empty"}
-    return names.get(type(value), "a number")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _listed(values: Iterable) -> str:
-    return ", ".join(map(str, values)) or "(there is none)"
+        yield unknown(name, config[section], where, section[:-1])
 
 
 def _key(*parts: object) -> str:

@@ -150,7 +150,7 @@ def test_a_text_is_pooled_as_kalms_encoder_pools_an_entity(length, ring_graph, m
 
 def test_an_unknown_pooling_is_refused(model_folder, weights_folder, corpus_folder, tmp_path):
     spec = SPEC | {"options": {"pooling": "mean"}}
-    with pytest.raises(InputError, match="pooling is 'mean'; choose bracket or last_token"):
+    with pytest.raises(InputError, match="pooling: 'mean' is not known; choose one of bracket, last_token"):
         anisotropy(spec, model_folder, weights_folder, corpus_folder, tmp_path / "a.json")
 
 

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from kglm.analysis.common import (
 )
 from kglm.errors import InputError
 from kglm.kg.graph import evenly_spaced
+from kglm.options import Count, Options
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -40,11 +43,17 @@ def test_evenly_spaced_numbers_are_distinct_and_reach_both_ends(count, limit):
     assert np.ptp(np.diff(rows)) <= 1 if len(rows) > 1 else True
 
 
+@dataclass(frozen=True)
+class Two(Options):
+    a: Count = 1
+    b: tuple[Count, ...] = (0,)
+
+
 def test_options_are_closed():
-    assert choose_options({"options": {"a": 2}}, {"a": 1, "b": 0}) == {"a": 2, "b": 0}
-    assert choose_options({}, {"a": 1}) == {"a": 1}
-    with pytest.raises(InputError, match=r"unknown option 'c'.*a, b"):
-        choose_options({"name": "x", "options": {"c": 2}}, {"a": 1, "b": 0})
+    assert choose_options({"options": {"a": 2}}, Two) == {"a": 2, "b": [0]}
+    assert choose_options({}, Two) == {"a": 1, "b": [0]}
+    with pytest.raises(InputError, match="x: options: unknown option 'c'; choose one of a, b"):
+        choose_options({"name": "x", "options": {"c": 2}}, Two)
 
 
 def test_passages_are_lines_and_blank_ones_are_none(tmp_path):

@@ -16,6 +16,7 @@ from kglm.lm.language_model import load_causal
 from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._interface import build_method
+from kglm.options import Options
 from kglm.training.options import Training
 
 from .conftest import IDENTITY, SPEC
@@ -26,7 +27,7 @@ SIZES["repeats"] = 1
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     negatives: int = 2
 
 

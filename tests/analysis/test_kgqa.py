@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_left_out_and_counted(graph_folder, model_folder, w
 
 
 def test_unknown_tasks_and_cases_are_told(graph_folder, model_folder, weights_folder, tmp_path):
-    with pytest.raises(InputError, match="unknown task 'middle'"):
+    with pytest.raises(InputError, match="tasks: 'middle' is not known; choose one of head"):
         ask_all(graph_folder, model_folder, weights_folder, tmp_path / "x", tasks=["middle"])
     with pytest.raises(InputError, match="no entity"):
         ask_all(

@@ -72,7 +72,7 @@ def test_options_cut_the_corpus_and_the_context(model_folder, weights_folder, co
     assert result["words"] == len(re.findall(r"\S+", "\n".join(first)))
     assert result["context"] == 2048
     assert result["options"]["detokenise"] is True
-    with pytest.raises(InputError, match="unknown documents"):
+    with pytest.raises(InputError, match="documents: 'x' is not known"):
         perplexity(
             SPEC | {"options": {"documents": "x"}},
             model_folder,

@@ -349,8 +349,8 @@ def test_the_rate_follows_the_schedule_and_the_steps_end_it(ring_graph, tmp_path
     [
         ({"interaction": "distmult", "norm": 1}, "norm is no option of distmult"),
         ({"interaction": "complex", "norm": 1}, "norm is no option of complex"),
-        ({"interaction": "transe", "norm": 3}, "norm is 3; set 1 or 2"),
-        ({"interaction": "rotate", "negatives": 0}, "negatives is 0; it must be at least 1"),
+        ({"interaction": "transe", "norm": 3}, "norm: 3 is not known; choose one of 1, 2"),
+        ({"interaction": "rotate", "negatives": 0}, "negatives: 0 is out of range; it must be at least 1"),
         ({"interaction": "comp_gcn"}, "inverse relations; set inverse_relations: true"),
         ({"interaction": "r_gcn", "inverse_relations": True}, "makes the inverses itself"),
         ({"interaction": "conve", "dimension": 25}, "25 is no image of height 10"),
@@ -362,7 +362,7 @@ def test_the_rate_follows_the_schedule_and_the_steps_end_it(ring_graph, tmp_path
     ],
 )
 def test_what_would_be_without_effect_is_refused_in_one_line(parameters, message, ring_graph):
-    with pytest.raises(InputError, match=f"^method structural: .*{message}"):
+    with pytest.raises(InputError, match=rf"^method structural[:.].*{message}"):
         build_method("structural", parameters, ring_graph, None)
 
 

@@ -14,6 +14,7 @@ from kglm import config as configuration
 from kglm.analysis.common import choose_options
 from kglm.cli import STAGES
 from kglm.errors import InputError
+from kglm.options import options_of
 from kglm.training.options import Training
 from kglm.validation import check
 
@@ -76,20 +77,17 @@ def test_every_run_builds_its_options(config):
 
 @pytest.mark.parametrize("method", configuration.methods())
 def test_options_read_from_the_source_are_those_of_the_dataclass(method):
-    fields = dataclasses.fields(importlib.import_module(f"kglm.methods.{method}").Parameters)
-    read_options = configuration.method_options(method)
-    assert {field.name: field.default for field in fields} == {k: o.default for k, o in read_options.items()}
-    assert all(option.kind in ("float", "int", "bool", "str") for option in read_options.values())
-    training = {field.name: field.default for field in dataclasses.fields(Training)}
-    assert training == {key: option.default for key, option in configuration.training_options().items()}
+    parameters = importlib.import_module(f"kglm.methods.{method}").Parameters
+    assert options_of(parameters) == configuration.method_options(method)
+    assert options_of(Training) == configuration.training_options()
 
 
 def test_every_analysis_takes_its_options(config):
     for analysis in configuration.ANALYSES:
-        defaults = importlib.import_module(STAGES[analysis].split(":")[0]).DEFAULTS
-        assert list(defaults) == configuration.analysis_options(analysis)
+        parameters = importlib.import_module(STAGES[analysis].split(":")[0]).Parameters
+        assert options_of(parameters).keys() == configuration.analysis_options(analysis).keys()
         for run in configuration.built_runs(config):
-            choose_options(configuration.analysis_spec(config, analysis, run), defaults)
+            choose_options(configuration.analysis_spec(config, analysis, run), parameters)
 
 
 def test_kalm_table_3(paper):
@@ -237,7 +235,7 @@ def set_at(config: dict, path: str, value: object) -> dict:
             "mmmlu",
             r"analyses\.mmlu\.corpus: unknown corpus 'mmmlu'; did you mean 'mmlu'",
         ),
-        ("analyses/mmlu/options/shot", 3, r"analyses\.mmlu: unknown option 'shot'; did you mean 'shots'"),
+        ("analyses/mmlu/options/shot", 3, r"analyses\.mmlu\.options: unknown option 'shot'; did you mean 'shots'"),
         (
             "datasets/WN18RR/split",
             {},

@@ -1,6 +1,8 @@
 """Are sentence embeddings crowded in a cone? KaLM's Figures 8 and 9, and Theorem 2 on real embeddings."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,20 +18,24 @@ from kglm.analysis.loading import load_pair
 from kglm.errors import InputError
 from kglm.files import write_json
 from kglm.kg.graph import SPLITS, Graph, evenly_spaced
+from kglm.options import Count, Options, Positive, Size
 
-DEFAULTS = {
-    "sentences": 1000,  # at most so many of the corpus' test passages, evenly spaced
-    "entities": 5000,  # at most so many entities and pairs of the graph, evenly spaced
-    "split": "test",  # whose pairs (h, r), t alignment is taken over
+
+@dataclass(frozen=True)
+class Parameters(Options):
+    """The options of the analysis."""
+
+    sentences: Count = 1000  # at most so many of the corpus' test passages, evenly spaced; 0: all
+    entities: Count = 5000  # at most so many entities and pairs of the graph, evenly spaced; 0: all
+    split: Literal["train", "valid", "test"] = "test"  # whose pairs (h, r), t alignment is taken over
     # Where a sentence is pooled: "bracket" at the closing one of {sentence}, as KaLM's encoder reads a text, or
     # "last_token" at whatever token the sentence, or its cut, ends with.
-    "pooling": "bracket",
-    "maximum_length": 128,  # tokens of a sentence
-    "batch_size": 32,
-    "layers": True,  # all layers, or the last alone
-    "temperature": 0.05,  # τ of Theorem 2 where the method saved none
-    "dtype": "float32",
-}
+    pooling: Literal["bracket", "last_token"] = "bracket"
+    maximum_length: Size = 128  # tokens of a sentence
+    batch_size: Size = 32
+    layers: bool = True  # all layers, or the last alone
+    temperature: Positive = 0.05  # τ of Theorem 2 where the method saved none
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 def anisotropy(
@@ -47,7 +53,7 @@ def anisotropy(
     `epochs` holds folders 1 … n of weights, or none; epoch 0 is the base model. With `graph` and `embeddings`
     the same measures are taken on the graph's entities, and alignment on its pairs.
     """
-    options = choose_options(spec, DEFAULTS)
+    options = choose_options(spec, Parameters)
     passages = read_passages(corpus)
     sentences = [passages[row] for row in evenly_spaced(len(passages), options["sentences"])]
     if len(sentences) < 2:

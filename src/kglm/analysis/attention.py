@@ -1,5 +1,6 @@
 """What a query's tokens attend to under the knowledge mask (KG-BiLM, Figure 3)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,16 @@ from kglm.analysis.common import choose_options, find_entity, find_relation, ide
 from kglm.errors import InputError
 from kglm.files import atomic_file, write_json
 from kglm.kg.graph import Graph
+from kglm.options import Options
 
-DEFAULTS = {
-    "head": "",  # id or name of the query's entity; with no relation either: those of the first test triple
-    "relation": "",  # id or text
-    "layer": -1,  # from 0; -1 is the last
-}
+
+@dataclass(frozen=True)
+class Parameters(Options):
+    """The options of the analysis."""
+
+    head: str = ""  # id or name of the query's entity; with no relation either: those of the first test triple
+    relation: str = ""  # id or text
+    layer: int = -1  # from 0; -1 is the last
 
 
 def attention(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None:
@@ -26,7 +31,7 @@ def attention(spec: dict, graph: Path, model: Path, weights: Path, out: Path) ->
 
     from kglm.methods._interface import build_method
 
-    options, run, knowledge = choose_options(spec, DEFAULTS), spec["run"], Graph.read(graph)
+    options, run, knowledge = choose_options(spec, Parameters), spec["run"], Graph.read(graph)
     head, relation = choose_query(knowledge, options["head"], options["relation"], spec["name"])
     method = build_method(run["method"], run["parameters"], knowledge, model)
     if not hasattr(method, "attention_weights"):

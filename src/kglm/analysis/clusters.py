@@ -1,5 +1,6 @@
 """Do neighbours in the graph lie together? Entities placed by t-SNE, with silhouette scores (KG-BiLM, Figure 3)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,21 @@ from kglm.errors import InputError
 from kglm.files import atomic_file, write_json
 from kglm.kg.graph import Graph
 from kglm.kg.neighbourhood import adjacency
+from kglm.options import Options, Positive, Seed, Size
 from kglm.ranking.matching import read_interaction
 
-DEFAULTS = {
-    "groups": "neighbourhood",  # communities of the training graph; or a relation, whose tail is an entity's type
-    "largest": 8,  # so many groups are told apart; the entities of the others are "other" and in no silhouette
-    "entities": 2000,  # at most so many points
-    "perplexity": 30.0,  # of t-SNE; at most a third of the points
-    "seed": 0,  # of the choice of entities, of the communities and of t-SNE
-}
+
+@dataclass(frozen=True)
+class Parameters(Options):
+    """The options of the analysis."""
+
+    groups: str = "neighbourhood"  # communities of the training graph; or a relation, whose tail is an entity's type
+    largest: Size = 8  # so many groups are told apart; the entities of the others are "other" and in no silhouette
+    entities: Size = 2000  # at most so many points
+    perplexity: Positive = 30.0  # of t-SNE; at most a third of the points
+    seed: Seed = 0  # of the choice of entities, of the communities and of t-SNE
+
+
 OTHER = "other"
 
 
@@ -29,7 +36,7 @@ def clusters(spec: dict, graph: Path, embeddings: Path, out: Path) -> None:
     """
     from sklearn.metrics import silhouette_score
 
-    options = choose_options(spec, DEFAULTS)
+    options = choose_options(spec, Parameters)
     knowledge, seed = Graph.read(graph), options["seed"]
     rows = choose_entities(knowledge.entity_count, options["entities"], seed)
     labels, names = choose_groups(group_entities(knowledge, options["groups"], seed)[rows], options["largest"])

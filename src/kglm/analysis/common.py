@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,14 @@ from safetensors import SafetensorError, safe_open
 from kglm.errors import InputError
 from kglm.files import run_identity
 from kglm.kg.graph import Graph
+from kglm.options import Options
 
 
-def choose_options(spec: dict, defaults: dict) -> dict:
-    """The defaults overlaid with spec["options"]; InputError for an option that there is not."""
-    given = spec.get("options") or {}
-    if unknown := sorted(set(given) - set(defaults)):
-        raise InputError(
-            f"unknown option {unknown[0]!r}",
-            spec.get("name", "analysis"),
-            f"choose among {', '.join(defaults)}",
-        )
-    return defaults | given
+def choose_options(spec: dict, parameters: type[Options]) -> dict:
+    """spec["options"] over an analysis' defaults; InputError for an unknown option and a value that it cannot have."""
+    given = spec.get("options")
+    chosen = parameters.of({} if given is None else given, f"{spec.get('name', 'analysis')}: options")
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(chosen).items()}
 
 
 def identity(spec: dict) -> dict:
@@ -88,6 +85,13 @@ def read_tensor(path: Path, name: str, rows: Sequence[int] | None = None) -> np.
         raise InputError("no such file", path, "run the stage that writes it") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"unreadable ({error})", path, "run the stage that writes it again") from None
+
+
+def is_reference(one: object) -> bool:
+    """Whether something names an entity as `find_entity` reads it."""
+    if isinstance(one, dict):
+        return {"name"} <= set(one) <= {"name", "description"} and all(isinstance(text, str) for text in one.values())
+    return isinstance(one, str)
 
 
 def find_entity(graph: Graph, reference: str | dict) -> int:

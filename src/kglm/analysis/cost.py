@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +13,24 @@ from kglm.errors import InputError
 from kglm.files import write_json
 from kglm.kg.graph import Graph
 from kglm.methods._interface import LinkPredictor, Method, build_method
+from kglm.options import Options, Seed, Size, Sizes
 from kglm.training.options import Training
 from kglm.training.schedule import Schedule
 
-DEFAULTS = {
-    "triples": [32, 64, 128],  # of train, each seen once
-    "negatives": [1, 2, 4],  # for each triple, where the method has such a parameter; with the fewest of `triples`
-    "entities": [8, 16, 32],  # candidates of link prediction
-    "relations": [2, 4, 8],  # as many sizes as of `entities`, of a method that is published to encode all pairs of both
-    "evaluated": [2, 4, 8],  # test triples, each asked for in both directions; as many sizes as of `entities`
-    "repeats": 3,  # of each measurement, whose median counts
-    "seed": 0,  # of the choice of triples and entities, and of the training steps
-}
+
+@dataclass(frozen=True)
+class Parameters(Options):
+    """The options of the analysis."""
+
+    triples: Sizes = (32, 64, 128)  # of train, each seen once
+    negatives: Sizes = (1, 2, 4)  # for each triple, of a method with such a parameter; with the fewest of `triples`
+    entities: Sizes = (8, 16, 32)  # candidates of link prediction
+    # As many sizes as of `entities`, both: relations of a method that is published to encode all pairs of both, and
+    # test triples, each asked for in both directions.
+    relations: Sizes = (2, 4, 8)
+    evaluated: Sizes = (2, 4, 8)
+    repeats: Size = 3  # of each measurement, whose median counts
+    seed: Seed = 0  # of the choice of triples and entities, and of the training steps
 
 
 def cost(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) -> None:
@@ -35,7 +41,7 @@ def cost(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) 
     whole triples; the matching of vectors is left out. "all_pairs": the same where a method's publication encodes
     each relation with each entity, whatever is asked.
     """
-    options, run = choose_options(spec, DEFAULTS), spec["run"]
+    options, run = choose_options(spec, Parameters), spec["run"]
     knowledge, training = Graph.read(graph), Training.of(run["training"])
     train, test = (_drawn(knowledge.split(name), options["seed"]) for name in ("train", "test"))
     entities = _drawn(np.arange(knowledge.entity_count), options["seed"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from kglm.analysis.common import choose_options, find_entity, find_relation, identity, proportion
+from kglm.analysis.common import choose_options, find_entity, find_relation, identity, is_reference, proportion
 from kglm.analysis.loading import context_length, load_pair
 from kglm.analysis.questions import (
     TASKS,
@@ -23,25 +24,43 @@ from kglm.analysis.questions import (
 from kglm.errors import InputError
 from kglm.files import write_json
 from kglm.kg.graph import Graph
+from kglm.options import Count, Options, Seed, Size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DEFAULTS = {
-    "tasks": list(TASKS),
-    "questions": 500,  # test triples asked about in each task; None: all
-    "settings": {"zero_shot": 0, "few_shot": 3},  # name -> number of worked examples
-    "examples": [0, 17, 130],  # rows of the training split, those of the released code
-    "cases": 2,  # triples shown as Figure 5 does: so many of the sample, or a list of {head, relation, tail}
-    "entity_text": "name_and_description",
-    "maximum_words": 50,  # of an entity's text in head and tail prediction
-    "prefix_inverse": True,  # "inverse" and the relation (the paper), or the graph's own inverse text
-    "new_tokens": 10,
-    "context": None,  # tokens of prompt and answer; None: the model's
-    "seed": 0,  # one for all runs, so that they are asked the same questions
-    "batch_size": 16,
-    "dtype": "float32",
-}
+
+@dataclass(frozen=True)
+class Parameters(Options):
+    """The options of the analysis."""
+
+    tasks: tuple[Literal["head", "tail", "relation", "classification"], ...] = TASKS
+    questions: Size | None = 500  # test triples asked about in each task; None: all
+    # Name -> number of worked examples.
+    settings: dict[str, Count] = field(default_factory=lambda: {"zero_shot": 0, "few_shot": 3})
+    examples: tuple[Count, ...] = (0, 17, 130)  # rows of the training split, those of the released code
+    cases: int | list = 2  # triples shown as Figure 5 does: so many of the sample, or a list of {head, relation, tail}
+    entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
+    maximum_words: Size = 50  # of an entity's text in head and tail prediction
+    prefix_inverse: bool = True  # "inverse" and the relation (the paper), or the graph's own inverse text
+    new_tokens: Size = 10
+    context: Size | None = None  # tokens of prompt and answer; None: the model's
+    seed: Seed = 0  # one for all runs, so that they are asked the same questions
+    batch_size: Size = 16
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self):
+        super().__post_init__()
+        cases = self.cases if isinstance(self.cases, list) else []
+        number = isinstance(self.cases, int) and not isinstance(self.cases, bool) and self.cases >= 0
+        if not (number or isinstance(self.cases, list)) or not all(map(_is_case, cases)):
+            remedy = "give a number, or a list of {head, relation, tail} by id"
+            raise InputError(f"{self.cases!r} are no cases", "kgqa.cases", remedy)
+
+
+def _is_case(case: object) -> bool:
+    named = isinstance(case, dict) and set(case) == {"head", "relation", "tail"}
+    return named and is_reference(case["head"]) and isinstance(case["relation"], str) and is_reference(case["tail"])
 
 
 def kgqa(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None:
@@ -50,9 +69,7 @@ def kgqa(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None
     An answer is right when its first line begins with the name of the expected entity (the relation's text,
     yes or no) and with no longer one; `accuracy_any_true` counts answers that are true in any split.
     """
-    options = choose_options(spec, DEFAULTS)
-    if unknown := sorted(set(options["tasks"]) - set(TASKS)):
-        raise InputError(f"unknown task {unknown[0]!r}", "KGQA", f"choose among {', '.join(TASKS)}")
+    options = choose_options(spec, Parameters)
     knowledge = Graph.read(graph)
     wording = Wording(knowledge, _entity_texts(knowledge, options), options["prefix_inverse"])
     triples = sample_triples(knowledge, options["questions"], options["seed"])

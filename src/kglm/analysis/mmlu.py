@@ -1,6 +1,8 @@
 """MMLU (Hendrycks et al., 2021) on local files, asked and scored as lm-evaluation-harness' own task does."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -10,17 +12,21 @@ from kglm.analysis.loading import context_length, harness_model, load_pair
 from kglm.artefacts import QUESTIONS, read_parquet
 from kglm.errors import InputError
 from kglm.files import write_json
+from kglm.options import Count, Options, Seed, Size
 
 LETTERS = "ABCD"
 
-DEFAULTS = {
-    "questions_per_subject": None,  # drawn by seed; None: all test questions
-    "shots": 5,  # the first so many of the subject's dev questions
-    "context": None,  # tokens, the last of a longer prompt; None: the model's
-    "seed": 0,  # one for all runs, so that they are asked the same questions
-    "batch_size": 8,
-    "dtype": "float32",
-}
+
+@dataclass(frozen=True)
+class Parameters(Options):
+    """The options of the analysis."""
+
+    questions_per_subject: Size | None = None  # drawn by seed; None: all test questions
+    shots: Count = 5  # the first so many of the subject's dev questions
+    context: Size | None = None  # tokens, the last of a longer prompt; None: the model's
+    seed: Seed = 0  # one for all runs, so that they are asked the same questions
+    batch_size: Size = 8
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> None:
@@ -29,7 +35,7 @@ def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> Non
     `corpus` holds questions.parquet (subject, split, question, choices, answer 0 … 3). An answer is the
     letter of greatest log-likelihood behind the prompt, the first one on a tie.
     """
-    options = choose_options(spec, DEFAULTS)
+    options = choose_options(spec, Parameters)
     subjects = _read(corpus)
     loaded, tokenizer = load_pair(model, weights, options["dtype"])
     harness = harness_model(loaded, tokenizer, context_length(loaded, options["context"]), options["batch_size"])

@@ -1,21 +1,26 @@
 """Perplexity of a run's language model on a corpus, by lm-evaluation-harness: what training has cost."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from kglm.analysis.common import choose_options, identity, read_passages
 from kglm.analysis.loading import context_length, harness_model, load_pair
-from kglm.errors import InputError
 from kglm.files import write_json
+from kglm.options import Options, Size
 
-DEFAULTS = {
-    "passages": None,  # the first so many of the test set; None: all
-    "documents": "joined",  # "joined": one document of all passages; "passages": each its own
-    "context": 2048,  # tokens that are scored in one window; fewer where the model takes fewer
-    "detokenise": False,  # undo WikiText's tokenisation as the harness' own task wikitext does
-    "batch_size": 4,
-    "dtype": "float32",
-}
+
+@dataclass(frozen=True)
+class Parameters(Options):
+    """The options of the analysis."""
+
+    passages: Size | None = None  # the first so many of the test set; None: all
+    documents: Literal["joined", "passages"] = "joined"  # one of all passages, or each its own
+    context: Size = 2048  # tokens that are scored in one window; fewer where the model takes fewer
+    detokenise: bool = False  # undo WikiText's tokenisation as the harness' own task wikitext does
+    batch_size: Size = 4
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 def perplexity(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> None:
@@ -24,7 +29,7 @@ def perplexity(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) 
     The harness scores each token once, in windows of `context` tokens: the first of a document behind the
     begin token (the end token where there is none), the last filled up with the text before it.
     """
-    options = choose_options(spec, DEFAULTS)
+    options = choose_options(spec, Parameters)
     documents = _documents(read_passages(corpus)[: options["passages"]], options["documents"])
     loaded, tokenizer = load_pair(model, weights, options["dtype"])
     context = context_length(loaded, options["context"])
@@ -52,8 +57,6 @@ def score(harness, documents: list[str], texts: list[str]) -> dict:
 
 
 def _documents(passages: list[str], kind: str) -> list[str]:
-    if kind not in ("joined", "passages"):
-        raise InputError(f"unknown documents {kind!r}", remedy='choose "joined" or "passages"')
     return ["\n".join(passages)] if kind == "joined" else passages
 
 

@@ -1,29 +1,42 @@
 """Matrices of cosine similarities: KaLM's Figures 1 (triples), 4 (sentences), 6 and 7 (chosen entities)."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from kglm.analysis.common import choose_options, find_entity, identity, read_passages, read_tensor
+from kglm.analysis.common import choose_options, find_entity, identity, is_reference, read_passages, read_tensor
 from kglm.analysis.loading import load_pair
 from kglm.errors import InputError
 from kglm.files import atomic_file, write_json
 from kglm.kg.graph import Graph
+from kglm.options import Count, Options, Seed, Size
 
-DEFAULTS = {
-    "triples": 30,  # Figure 1: at most so many test triples
-    "sentences": 40,  # Figure 4: the first so many passages of the corpus' test set
-    "minimum_words": 10,  # shorter passages are no sentences (headings)
-    "entities": [],  # Figures 6 and 7: ids, names or {name, description}; related ones stand side by side
-    "seed": 0,  # of the choice of triples: one for all runs, so that their matrices show the same triples
+
+@dataclass(frozen=True)
+class Parameters(Options):
+    """The options of the analysis."""
+
+    triples: Size = 30  # Figure 1: at most so many test triples
+    sentences: Size = 40  # Figure 4: the first so many passages of the corpus' test set
+    minimum_words: Count = 10  # shorter passages are no sentences (headings)
+    # Figures 6 and 7: ids, names or {name, description}; related ones stand side by side.
+    entities: list = field(default_factory=list)
+    seed: Seed = 0  # of the choice of triples: one for all runs, so that their matrices show the same triples
     # Where a sentence is pooled: "bracket" at the closing one of {sentence}, as KaLM's encoder reads a text, or
     # "last_token" at whatever token the sentence, or its cut, ends with.
-    "pooling": "bracket",
-    "maximum_length": 128,
-    "batch_size": 32,
-    "dtype": "float32",
-}
+    pooling: Literal["bracket", "last_token"] = "bracket"
+    maximum_length: Size = 128
+    batch_size: Size = 32
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for one in self.entities:
+            if not is_reference(one):
+                raise InputError(f"{one!r} names no entity", "similarity.entities", "give ids, or {name, description}")
 
 
 def similarity(spec: dict, model: Path, weights: Path, corpus: Path, graph: Path, embeddings: Path, out: Path) -> None:
@@ -31,7 +44,7 @@ def similarity(spec: dict, model: Path, weights: Path, corpus: Path, graph: Path
 
     Row i and column j of `triples` are query (h, r) i and tail j; the file of labels has the ending .json.
     """
-    options = choose_options(spec, DEFAULTS)
+    options = choose_options(spec, Parameters)
     knowledge, folder = Graph.read(graph), Path(embeddings)
     triples, of_triples = _triple_matrix(knowledge, folder, options["triples"], options["seed"])
     sentences, of_sentences = _sentence_matrix(model, weights, corpus, options)

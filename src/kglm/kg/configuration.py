@@ -7,9 +7,10 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator, ValidationError, validators
 
 from kglm.errors import InputError
+from kglm.options import check_keys, is_number, mistyped
 
 # Keys of a dataset's `splits` that do not go together, and why.
 _APART = {
@@ -50,20 +51,35 @@ def check_addresses(entry: Mapping, where: str) -> None:
                 raise InputError(f"an address has a secret in it (the part {name!r} of its query)", where, remedy)
 
 
+# 2.0 is no whole number, for who computes with it would get 2.0; neither infinity nor NaN is a number.
+_NUMBERS = {
+    "integer": lambda checker, value: isinstance(value, int) and is_number(value),
+    "number": lambda checker, value: is_number(value),
+}
+Validator = validators.extend(
+    Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(_NUMBERS)
+)
+
+
 @cache
-def _validator(kind: str) -> Draft202012Validator:
+def _validator(kind: str) -> Validator:
     path = Path(__file__).parent / "schemas" / f"{kind}.schema.yaml"
-    return Draft202012Validator(yaml.safe_load(path.read_text("utf-8")))
+    return Validator(yaml.safe_load(path.read_text("utf-8")))
 
 
 def check(spec: Mapping, kind: str) -> None:
     """InputError naming the first key of a `dataset` or `corpus` entry that its schema or its other keys forbid."""
-    check_addresses(spec, ".".join(filter(None, [kind, str(spec.get("name", ""))])))
+    place = ".".join(filter(None, [kind, str(spec.get("name", ""))]))
+    check_addresses(spec, place)
+    check_keys(spec, place)
     errors = list(_validator(kind).iter_errors(spec))
     if errors:
         error = _closest(min(errors, key=lambda error: (len(error.path), str(error.path))))
         where = ".".join([kind, str(spec.get("name", "")), *(str(key) for key in error.absolute_path)])
-        raise InputError(*_told(error, where.replace("..", ".").rstrip(".")))
+        where = where.replace("..", ".").rstrip(".")
+        if error.validator == "type":
+            raise mistyped(error.instance, str(error.validator_value), where)
+        raise InputError(*_told(error, where))
     for key, (others, reason) in _APART.items():
         for other in others:
             if key in spec.get("splits", {}) and spec["splits"].get(other):
@@ -89,8 +105,6 @@ def _told(error: ValidationError, where: str) -> tuple[str, str, str]:
         unknown = sorted(str(key) for key in error.instance if key not in known)
         return f"unknown key {', '.join(unknown)}", where, f"the keys here are {', '.join(known)}"
     wanted = error.validator_value
-    if error.validator == "type" and isinstance(error.instance, str) and wanted in ("integer", "number"):
-        return f"the text {error.instance!r} where a number belongs", where, "write it bare, as 42 or 1.0e-4"
     if error.validator == "pattern" and "A-Z" in wanted:
         return f"{error.instance!r} is no plain name", where, "use letters, digits, '.', '_' and '-'"
     if error.validator == "pattern" and "@" in wanted and "@" in str(error.instance):

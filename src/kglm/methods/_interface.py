@@ -3,9 +3,8 @@
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from kglm.artefacts import read_tensors
 from kglm.errors import InputError
 from kglm.files import write_json
 from kglm.kg.graph import Graph
+from kglm.options import Options
 from kglm.ranking.matching import MatchingMLP, pair_scores
 
 WEIGHTS = "method.safetensors"
@@ -25,7 +25,7 @@ FOREIGN = "holds the weights of another model or of other parameters"
 class Method(torch.nn.Module, ABC):
     """A model of the graph that can be trained on triples and that tells how plausible a triple is."""
 
-    Parameters: ClassVar[type]  # frozen dataclass: the method's own hyper-parameters
+    Parameters: ClassVar[type[Options]]  # frozen dataclass: the method's own hyper-parameters
     criterion: ClassVar[str]  # the figure of validation that chooses the best weights
     inverse_triples: ClassVar[bool] = True  # trained on (t, r⁻¹, h) beside (h, r, t)
 
@@ -180,14 +180,4 @@ def restore(method: Method, state: dict[str, torch.Tensor], where: Path) -> None
 def build_method(name: str, parameters: dict, graph: Graph, model: Path) -> Method:
     """The method of the file methods/<name>.py, with its parameters checked against its dataclass."""
     module = importlib.import_module(f"kglm.methods.{name}")
-    options, where = module.Method.Parameters, f"method {name}"
-    known = {field.name for field in fields(options)}
-    if unknown := sorted(set(parameters) - known):
-        remedy = f"choose among {', '.join(sorted(known))}"
-        raise InputError(f"unknown parameter {unknown[0]!r}", where, remedy)
-    for option, kind in get_type_hints(options).items():
-        choices = get_args(kind)  # of a Literal; other types have none
-        if choices and parameters.get(option, choices[0]) not in choices:
-            remedy = f"choose one of {', '.join(choices)}"
-            raise InputError(f"{option} is {parameters[option]!r}", where, remedy)
-    return module.Method(options(**parameters), graph, model)
+    return module.Method(module.Method.Parameters.of(parameters, f"method {name}"), graph, model)

@@ -42,6 +42,7 @@ KEPT = 2  # checkpoints
 # The learning rate's share by the share of the steps that are done after warming up.
 SCHEDULES = {
     "constant": lambda done: 1.0,
+    "constant_with_warmup": lambda done: 1.0,
     "linear": lambda done: max(0.0, 1 - done),
     "cosine": lambda done: max(0.0, (1 + math.cos(math.pi * done)) / 2),
 }
@@ -317,9 +318,6 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _rate(options: Any, total: int) -> Callable[[int], float]:
     """The share of the learning rate after so many steps: transformers' schedules, whose import takes seconds."""
     warmup = round(options.warmup_ratio * total)
-    if options.scheduler not in SCHEDULES:
-        what = f"PyKEEN's loop knows no schedule {options.scheduler!r}"
-        raise InputError(what, "training scheduler", f"choose one of {', '.join(SCHEDULES)}")
 
     def share(step: int) -> float:
         if step < warmup:

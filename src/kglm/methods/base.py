@@ -8,15 +8,16 @@ from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_causal, load_tokenizer
 from kglm.methods import _interface
 from kglm.methods._dual_view import DualViewEncoder, DualViewTexts
+from kglm.options import Options, Size
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """How texts are made; the same keys as KaLM's."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
     inverse_text: Literal["dataset", "prefix"] = "dataset"
-    maximum_description_length: int = 50
+    maximum_description_length: Size = 50
     base_weights: Literal["float32", "bfloat16", "int8"] = "float32"
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.entity_tokens import stock_modules
 from kglm.lm.language_model import load_encoder, load_tokenizer
@@ -22,27 +21,24 @@ from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather
 from kglm.methods._encoding import apply_in_chunks, encode_chunks
 from kglm.methods._triple_texts import TripleTexts, batches, encode, extend
+from kglm.options import Count, Options, Size
 from kglm.ranking.matching import MatchingMLP
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """C-LMKE's options, with the paper's values where it gives them."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "description"
-    maximum_description_length: int = 230  # tokens, of each
+    maximum_description_length: Size = 230  # tokens, of each
     token_initialisation: Literal["random", "name"] = "random"  # of entities and relations; name: mean of its words
     # What d of Equation 2 holds: nothing, degrees in train, or what the withdrawn results had: for every key of a
     # query, the degree of the entity that is asked for. The last is there to measure the leak, and for nothing else.
     degrees: Literal["none", "train", "leaked"] = "train"
-    negative_keys: int = 0  # a query's negatives, drawn from those of the batch (Figure 5); 0: all
+    negative_keys: Count = 0  # a query's negatives, drawn from those of the batch (Figure 5); 0: all
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: int = 64  # sequences encoded at once
+    chunk_size: Size = 64  # sequences encoded at once
     gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
-
-    def __post_init__(self):
-        if self.negative_keys < 0:
-            raise InputError(f"negative_keys is {self.negative_keys}", "method c_lmke", "give a number, or 0 for all")
 
 
 class Method(_interface.LinkPredictor):

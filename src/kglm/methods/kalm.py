@@ -32,43 +32,38 @@ from kglm.methods._contrastive import (
 from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, encode
 from kglm.methods._encoding import distinct_chunks, encode_chunks
 from kglm.methods._interface import FOREIGN
+from kglm.options import Count, Options, Positive, Rate, Size, Weight
 
 IGNORED = -100  # the label that the cross-entropy leaves out
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """KaLM's options, with the paper's values for WN18RR (Table 3) where it gives them."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
     # The dataset's own, "inverse" before the relation's, or a Freebase path turned round.
     inverse_text: Literal["dataset", "prefix", "path"] = "dataset"
-    maximum_description_length: int = 50  # tokens
-    temperature: float = 0.05  # at the start
+    maximum_description_length: Size = 50  # tokens
+    temperature: Positive = 0.05  # at the start
     train_temperature: bool = True
     margin: float = 0.02  # of Equation 1; the paper names no value, this is the released one
     mask_known_tails: Literal["all", "same_tail"] = "all"  # no negatives: all known true pairs, or repeated tails
     gather_negatives: bool = True  # over all processes
-    negative_group: int = 0  # negatives are among so many triples of a batch that follow each other; 0: among all
-    language_model_weight: float = 0.1  # λ of Equation 4
-    language_model_batch_size: int = 4  # M of Equation 3
+    negative_group: Count = 0  # negatives are among so many triples of a batch that follow each other; 0: among all
+    language_model_weight: Weight = 0.1  # λ of Equation 4
+    language_model_batch_size: Size = 4  # M of Equation 3
     language_model_batch: Literal["own", "subset"] = "own"  # drawn from all training triples, or from the batch
-    maximum_language_model_length: int = 256  # tokens
+    maximum_language_model_length: Size = 256  # tokens
     cut_completion_texts: bool = True  # to maximum_description_length, as where they are encoded
     lora_modules: Literal["ffn", "att", "att-ffn"] = "ffn"
-    lora_rank: int = 8
-    lora_alpha: float = 16.0
-    lora_dropout: float = 0.05
+    lora_rank: Size = 8
+    lora_alpha: Positive = 16.0
+    lora_dropout: Rate = 0.05
     base_weights: Literal["float32", "bfloat16", "int8"] = "float32"
     gradient_checkpointing: bool = True
-    chunk_size: int = 64  # texts encoded at once
+    chunk_size: Size = 64  # texts encoded at once
     gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
-
-    def __post_init__(self):
-        if self.temperature <= 0:
-            raise InputError(f"temperature is {self.temperature}", "method kalm", "it must be above 0")
-        if self.negative_group < 0:
-            raise InputError(f"negative_group is {self.negative_group}", "method kalm", "it must be 0 or more")
 
 
 class Method(DualViewEncoder, _interface.LinkPredictor):

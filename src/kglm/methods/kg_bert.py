@@ -11,29 +11,25 @@ from typing import Literal
 import numpy as np
 import torch
 
-from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods import _interface
 from kglm.methods._binary_classifier import BinaryClassifier
 from kglm.methods._encoding import Chunk, distinct_chunks
 from kglm.methods._segmented_texts import SegmentedTexts
+from kglm.options import Options, Size
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """KG-BERT's options, with the paper's values (Section 4.1) for link prediction on WN18RR."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
-    maximum_length: int = 50  # tokens of a triple; the longest of its parts is cut (released code)
-    negatives: int = 5  # for each true triple; 1 for classification
+    maximum_length: Size = 50  # tokens of a triple; the longest of its parts is cut (released code)
+    negatives: Size = 5  # for each true triple; 1 for classification
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: int = 64  # sequences encoded at once
+    chunk_size: Size = 64  # sequences encoded at once
     gradient_caching: bool = False  # keep of each chunk its logits only: batches larger than memory
-
-    def __post_init__(self):
-        if self.negatives < 1:
-            raise InputError(f"negatives is {self.negatives}", "method kg_bert", "it must be at least 1")
 
 
 class Method(BinaryClassifier, _interface.CandidateScorer):

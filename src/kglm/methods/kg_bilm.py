@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -39,65 +39,58 @@ from kglm.methods._units import (
     Vocabulary,
     model_inputs,
 )
+from kglm.options import Count, Options, Positive, Range, Rate, Size, Weight
 
 PIECE = 65_536  # entities whose sequences are built at once
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """KG-BiLM's options, with the paper's values (Appendix E) where it gives them."""
 
     attention: Literal["knowledge", "causal", "bidirectional"] = "knowledge"
-    hops: int = 2  # h
-    window: int = 2  # δ
+    hops: Count = 2  # h
+    window: Count = 2  # δ
     language_model_mode: bool = True  # all words and relations see each other
     entity_text: Literal["none", "name", "description", "name_and_description"] = "name_and_description"
     inverse_text: Literal["dataset", "prefix"] = "dataset"  # the dataset's own, or "inverse" before the relation's
     relation_text: bool = True
-    context_walks: int = 8  # along training triples from the entity of a sequence, at most: its sub-graph
-    context_radius: int = 2  # steps of a walk, at most
+    context_walks: Count = 8  # along training triples from the entity of a sequence, at most: its sub-graph
+    context_radius: Size = 2  # steps of a walk, at most
     parents: Literal["none", "words", "words_and_relations"] = "words_and_relations"  # see what their entity sees
     entity_initialisation: Literal["random", "text"] = "text"  # at random, or the mean of the name's words
-    masked_prediction_weight: float = 1.0
-    mask_ratio: float = 0.15  # γ
-    importance_exponent: float = 0.5  # of PageRank and of entropy: 1 as they are, 0 all alike
+    masked_prediction_weight: Weight = 1.0
+    mask_ratio: Annotated[float, Range(above=0, below=1)] = 0.15  # γ
+    importance_exponent: Weight = 0.5  # of PageRank and of entropy: 1 as they are, 0 all alike
     mask_head: bool = False  # may the query's own entity be masked
-    maximum_exact_entities: int = 50_000  # in the softmax; above it some are drawn
-    sampled_entities: int = 8192
+    maximum_exact_entities: Count = 50_000  # in the softmax; above it some are drawn
+    sampled_entities: Size = 8192
     sparse_gradients: bool = False  # of the entities' and relations' vectors: of millions, all rows fit no GPU
-    contrastive_weight: float = 0.1
-    contrastive_batch_size: int = 256  # entities of a step whose views are compared, and triples aligned
-    entity_dropping: float = 0.2  # share of the entity tokens
-    span_deletion: float = 0.1  # share of a text
+    contrastive_weight: Weight = 0.1
+    contrastive_batch_size: Size = 256  # entities of a step whose views are compared, and triples aligned
+    entity_dropping: Rate = 0.2  # share of the entity tokens
+    span_deletion: Rate = 0.1  # share of a text
     order_shuffling: bool = True
-    alignment_weight: float = 1.0  # of queries' and answers' pooled vectors
+    alignment_weight: Weight = 1.0  # of queries' and answers' pooled vectors
     pooling: Literal["mean", "max", "last"] = "mean"
-    temperature: float = 0.07  # τ
+    temperature: Positive = 0.07  # τ
     scoring: Literal["mask", "pooled"] = "mask"  # by the masked position, or by pooled descriptions
     pooled_view: Literal["text", "graph"] = "text"  # what is pooled: texts alone, or with entity tokens and context
-    dropout: float = 0.1
-    maximum_length: int = 512  # tokens
+    dropout: Rate = 0.1
+    maximum_length: Size = 512  # tokens
     lora_modules: Literal["none", "ffn", "att", "att-ffn"] = "none"  # none: all weights are trained
-    lora_rank: int = 8
-    lora_alpha: float = 16.0
-    lora_dropout: float = 0.05
+    lora_rank: Size = 8
+    lora_alpha: Positive = 16.0
+    lora_dropout: Rate = 0.05
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: int = 64  # sequences that are padded to one length; 0: all of a step
+    chunk_size: Count = 64  # sequences that are padded to one length; 0: all of a step
     gradient_checkpointing: bool = False
 
     def __post_init__(self):
-        where = "method kg_bilm"
-        if not 0 < self.mask_ratio < 1:
-            raise InputError(f"mask_ratio is {self.mask_ratio}", where, "it must lie between 0 and 1")
-        if self.temperature <= 0:
-            raise InputError(f"temperature is {self.temperature}", where, "it must be above 0")
-        if not 0 <= self.entity_dropping < 1 or not 0 <= self.span_deletion < 1:
-            raise InputError("entity_dropping and span_deletion are shares", where, "give 0 or more, below 1")
-        if self.context_walks < 0 or self.context_radius < 1:
-            raise InputError("the sub-graph has no size", where, "give context_walks of 0 or more, context_radius of 1")
+        super().__post_init__()
         if not self.masked_prediction_weight and self.scoring == "mask":
             remedy = "set scoring: pooled"
-            raise InputError("without masked prediction the masked position learns nothing", where, remedy)
+            raise InputError("without masked prediction the masked position learns nothing", "method kg_bilm", remedy)
 
 
 class Method(_interface.LinkPredictor):

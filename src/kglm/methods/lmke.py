@@ -10,30 +10,26 @@ from typing import Literal
 import numpy as np
 import torch
 
-from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.entity_tokens import stock_modules
 from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods._binary_classifier import BinaryClassifier
 from kglm.methods._encoding import Chunk
 from kglm.methods._triple_texts import TripleTexts, batches, encode, extend
+from kglm.options import Options, Size
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """LMKE's options, with the paper's values where it gives them."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "description"
-    maximum_description_length: int = 230  # tokens, of each; two of them and a relation fit into 512 positions
+    maximum_description_length: Size = 230  # tokens, of each; two of them and a relation fit into 512 positions
     token_initialisation: Literal["random", "name"] = "random"  # of entities and relations; name: mean of its words
-    negatives: int = 1  # for each true triple, drawn anew each time
+    negatives: Size = 1  # for each true triple, drawn anew each time
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: int = 64  # sequences encoded at once
+    chunk_size: Size = 64  # sequences encoded at once
     gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
-
-    def __post_init__(self):
-        if self.negatives < 1:
-            raise InputError(f"negatives is {self.negatives}", "method lmke", "it must be at least 1")
 
 
 class Method(BinaryClassifier):

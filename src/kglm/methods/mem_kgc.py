@@ -13,32 +13,27 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._encoding import Chunk, TokenTexts, distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
+from kglm.options import Options, Size, Weight
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """MEM-KGC's options; the paper's hyper-parameters are not at hand."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
     inverse_text: Literal["dataset", "prefix"] = "prefix"  # the dataset's own, or "inverse" before the relation's
-    maximum_length: int = 128  # tokens of a text
+    maximum_length: Size = 128  # tokens of a text
     entity_prediction: bool = True
-    entity_prediction_weight: float = 1.0
+    entity_prediction_weight: Weight = 1.0
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: int = 64  # texts encoded at once
+    chunk_size: Size = 64  # texts encoded at once
     gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
-
-    def __post_init__(self):
-        if self.entity_prediction_weight < 0:
-            what = f"entity_prediction_weight is {self.entity_prediction_weight}"
-            raise InputError(what, "method mem_kgc", "it must not be below 0")
 
 
 class Method(_interface.LinkPredictor):

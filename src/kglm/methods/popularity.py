@@ -13,10 +13,11 @@ from scipy import sparse
 
 from kglm.kg.graph import Graph
 from kglm.methods import _interface
+from kglm.options import Options
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """What is counted of a candidate: its answers in train to the relation that is asked for, or to any relation."""
 
     answers_to: Literal["relation", "anything"] = "relation"

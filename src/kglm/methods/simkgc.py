@@ -15,42 +15,35 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, similarities
 from kglm.methods._encoding import Chunk, TokenTexts, distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
+from kglm.options import Count, Options, Positive, Size, Weight
 
 _NOBODY = -1
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """SimKGC's options, with the paper's values (Section 4.1 and the released code) for WN18RR."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
     inverse_text: Literal["dataset", "prefix"] = "prefix"  # the dataset's own, or "inverse" before the relation's
-    maximum_length: int = 50  # tokens of a text
-    neighbour_names: int = 10  # of neighbours in train behind short descriptions (never the answer's); 0: none
-    short_description: int = 20  # words: descriptions with fewer are followed by the names of neighbours
-    temperature: float = 0.05  # at the start
+    maximum_length: Size = 50  # tokens of a text
+    neighbour_names: Count = 10  # of neighbours in train behind short descriptions (never the answer's); 0: none
+    short_description: Count = 20  # words: descriptions with fewer are followed by the names of neighbours
+    temperature: Positive = 0.05  # at the start
     train_temperature: bool = True
     margin: float = 0.02
     self_negatives: bool = True  # the head as an answer to its own query
-    pre_batch_negatives: int = 0  # the last so many answers of former batches
-    pre_batch_weight: float = 0.5  # of their similarities
+    pre_batch_negatives: Count = 0  # the last so many answers of former batches
+    pre_batch_weight: Weight = 0.5  # of their similarities
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: int = 64  # texts encoded at once
+    chunk_size: Size = 64  # texts encoded at once
     gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
-
-    def __post_init__(self):
-        if self.temperature <= 0:
-            raise InputError(f"temperature is {self.temperature}", "method simkgc", "it must be above 0")
-        for name in ("pre_batch_negatives", "neighbour_names"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}", "method simkgc", "give a number, or 0 for none")
 
 
 class Method(_interface.LinkPredictor):

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.kg.negatives import corrupted, true_keys
 from kglm.lm.language_model import load_encoder, load_tokenizer
@@ -22,25 +21,22 @@ from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._encoding import distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
+from kglm.options import Options, Size, Weight
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """StAR's options, with the values of the paper (Section 4.1) and the released code."""
 
     entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
     inverse_text: Literal["dataset", "prefix"] = "prefix"  # the dataset's own, or "inverse" before the relation's
-    maximum_length: int = 128  # tokens of a text
-    negatives: int = 5  # for each true triple, drawn anew each time
-    margin: float = 1.0  # of the distances
-    distance_weight: float = 1.0  # of their loss
+    maximum_length: Size = 128  # tokens of a text
+    negatives: Size = 5  # for each true triple, drawn anew each time
+    margin: Weight = 1.0  # of the distances
+    distance_weight: Weight = 1.0  # of their loss
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: int = 64  # texts encoded at once
+    chunk_size: Size = 64  # texts encoded at once
     gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
-
-    def __post_init__(self):
-        if self.negatives < 1:
-            raise InputError(f"negatives is {self.negatives}", "method star", "it must be at least 1")
 
 
 class Method(_interface.LinkPredictor):

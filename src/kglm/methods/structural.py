@@ -22,6 +22,7 @@ from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._pykeen_loop import LOOPS, Course
 from kglm.methods._pykeen_scores import MatrixProduct, NumberDropout, Rotation, rotations, uniform
+from kglm.options import Count, Options, Positive, Rate, Size, Weight
 
 from pykeen.models import model_resolver  # isort: skip; after the loop, which tells PyKEEN where its folders go
 from pykeen.nn.modules import DistMultInteraction
@@ -55,7 +56,7 @@ CACHES = ("enriched_embeddings", "enriched_representations")  # of R-GCN and Com
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Options):
     """The baselines' options; as in RotatE for WN18RR (Sun et al. 2019), which has norm 1 and initial_range 0.016."""
 
     interaction: Literal[
@@ -74,33 +75,33 @@ class Parameters:
         "quate",
         "rescal",
     ] = "rotate"
-    dimension: int = 500  # of entities; of complex and rotate complex numbers, of quate quaternions
-    relation_dimension: int = 0  # of transr, transd and tucker; 0: the same
-    norm: int = 2  # of the distances of transe, transh, transr and rotate (1: its sum of moduli): 1 or 2
-    initial_range: float = 0.0  # vectors start uniform in ± this, which is π of rotate's relations; 0: as PyKEEN has it
+    dimension: Size = 500  # of entities; of complex and rotate complex numbers, of quate quaternions
+    relation_dimension: Count = 0  # of transr, transd and tucker; 0: the same
+    norm: Literal[1, 2] = 2  # of the distances of transe, transh, transr and rotate (1: its sum of moduli)
+    initial_range: Weight = 0.0  # vectors start uniform in ± this, π of rotate's relations; 0: as PyKEEN has it
     unit_entities: bool = True  # of transe and distmult: entities have length 1
     inverse_relations: bool = False  # (t, r⁻¹, h) has a relation of its own; comp_gcn needs it
-    input_dropout: float = 0.2  # of conve's image and of tucker's heads
-    feature_dropout: float = 0.2  # of conve's feature maps and of tucker's relation matrices
-    hidden_dropout: float = 0.3  # before the product with the entities; of convkb's features, of comp_gcn's messages
-    edge_dropout: float = 0.4  # of r_gcn
-    self_loop_dropout: float = 0.2  # of r_gcn
-    entity_dropout: float = 0.0  # of the numbers of an entity's vectors, those of the candidates included
-    relation_dropout: float = 0.0
-    height: int = 10  # of conve's image of an entity; its width is dimension / height
-    channels: int = 32  # of conve; filters of convkb
-    layers: int = 2  # of r_gcn and comp_gcn
-    bases: int = 0  # matrices of which r_gcn's relation matrices are sums; 0: the root of the count of relations
-    blocks: int = 0  # on the diagonal of r_gcn's relation matrices; 0: they are sums of base matrices
+    input_dropout: Rate = 0.2  # of conve's image and of tucker's heads
+    feature_dropout: Rate = 0.2  # of conve's feature maps and of tucker's relation matrices
+    hidden_dropout: Rate = 0.3  # before the product with the entities; of convkb's features, of comp_gcn's messages
+    edge_dropout: Rate = 0.4  # of r_gcn
+    self_loop_dropout: Rate = 0.2  # of r_gcn
+    entity_dropout: Rate = 0.0  # of the numbers of an entity's vectors, those of the candidates included
+    relation_dropout: Rate = 0.0
+    height: Size = 10  # of conve's image of an entity; its width is dimension / height
+    channels: Size = 32  # of conve; filters of convkb
+    layers: Size = 2  # of r_gcn and comp_gcn
+    bases: Count = 0  # matrices of which r_gcn's relation matrices are sums; 0: the root of the count of relations
+    blocks: Count = 0  # on the diagonal of r_gcn's relation matrices; 0: they are sums of base matrices
     # a triple beside drawn false ones; all tails of a (head, relation) beside all entities; each by itself beside them
     loop: Literal["slcwa", "lcwa", "1vsall"] = "slcwa"
     loss: Literal[
         "nssa", "marginranking", "softplus", "crossentropy", "bcewithlogits", "bceaftersigmoid", "infonce"
     ] = "nssa"  # PyKEEN's name
-    margin: float = 6.0  # of nssa and marginranking
-    adversarial_temperature: float = 0.5  # of nssa: the weights are a softmax of scores times this
-    label_smoothing: float = 0.0  # of the cross-entropies
-    negatives: int = 1024  # for each positive of slcwa
+    margin: Weight = 6.0  # of nssa and marginranking
+    adversarial_temperature: Weight = 0.5  # of nssa: the weights are a softmax of scores times this
+    label_smoothing: Rate = 0.0  # of the cross-entropies
+    negatives: Size = 1024  # for each positive of slcwa
     negative_sampler: Literal["basic", "bernoulli"] = (
         "basic"  # bernoulli: the end with fewer answers (Wang et al. 2014)
     )
@@ -108,19 +109,16 @@ class Parameters:
     filtered_negatives: bool = False  # true training triples are left out
     regulariser: Literal["model", "none", "lp", "powersum", "all"] = "model"  # model: as PyKEEN has it
     # weight of the mean norm (lp), or of its power (powersum), of a batch's vectors; all: of all parameters' powers
-    regularisation: float = 0.0
-    regularisation_power: float = 3.0
+    regularisation: Weight = 0.0
+    regularisation_power: Positive = 3.0
     optimizer: Literal["adam", "adagrad", "adadelta", "sgd"] = "adam"
 
     def __post_init__(self):
+        super().__post_init__()
         for field in fields(self):
             of_vectors = any(field.name in options for options in READ.values())
             if of_vectors and field.name not in READ[self.interaction] and getattr(self, field.name) != field.default:
                 _refuse(f"{field.name} is no option of {self.interaction}", "leave it out")
-        if self.norm not in (1, 2):
-            _refuse(f"norm is {self.norm}", "set 1 or 2")
-        if self.negatives < 1:
-            _refuse(f"negatives is {self.negatives}", "it must be at least 1")
         if self.interaction == "comp_gcn" and not self.inverse_relations:
             _refuse("comp_gcn passes messages along inverse relations", "set inverse_relations: true")
         if self.bases and self.blocks:

@@ -138,7 +138,8 @@ def prepared(
         max_steps=schedule.steps,
         per_device_train_batch_size=1,  # an item of the schedule is a whole batch
         learning_rate=options.learning_rate,
-        lr_scheduler_type=options.scheduler,
+        # transformers' "constant" leaves the warm-up out.
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(options.scheduler, options.scheduler),
         warmup_steps=round(options.warmup_ratio * schedule.steps),
         weight_decay=options.weight_decay,
         adam_beta1=options.beta1,
@@ -216,7 +217,10 @@ def rank_by_model(
     method, knowledge = _loaded(spec["run"], graph, model, weights)
     if not isinstance(method, CandidateScorer):
         raise InputError("ranks by embeddings", f"method {spec['run']['method']}", "run the stages embed and rank")
-    size, shown = Training.of(spec["run"]["training"]).encoding_batch_size, browsed(knowledge, spec.get("answers", 0))
+    size, shown = (
+        Training.of(spec["run"]["training"]).encoding_batch_size,
+        browsed(knowledge, spec.get("answers", 0)),
+    )
     if "candidates" in spec:
         of = partial(_proposals, method, knowledge, size, Path(proposed), spec["candidates"]["top"])
         before = read_parquet(Path(proposed) / "ranks.parquet", RANKS)
