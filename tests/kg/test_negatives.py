@@ -19,8 +19,8 @@ ENTITIES, RELATIONS = 5, 3
 def drawn(triples, known, entities=ENTITIES, seed=0):
     """Negatives of the triples, where those of `known` are true."""
     rows = [("train", *triple, 1) for triple in known]
-    keys = true_keys(small_graph(rows, entities))
-    return corrupted(np.array(triples), keys, entities, RELATIONS, np.random.default_rng(seed))
+    graph = small_graph(rows, entities)
+    return corrupted(np.array(triples), true_keys(graph), graph, np.random.default_rng(seed))
 
 
 @settings(deadline=None, max_examples=40)
@@ -83,7 +83,7 @@ def test_the_last_false_triples_are_found_and_drawn_evenly():
 
 def test_a_triple_of_which_nothing_false_is_left_is_refused():
     known = [(head, 0, tail) for head in range(ENTITIES) for tail in range(ENTITIES)]
-    with pytest.raises(InputError, match=r"every other head and tail makes a true triple of \(1, 0, 2\)"):
+    with pytest.raises(InputError, match=r"every other head and every other tail makes a true triple of \(e1, r, e2\)"):
         drawn([(1, 0, 2)], known)
 
 

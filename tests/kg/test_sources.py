@@ -13,11 +13,12 @@ import sys
 import tarfile
 import zipfile
 
+import pyarrow as pa
 import pytest
 
 from kglm.errors import InputError
 from kglm.files import MARK
-from kglm.kg import sources
+from kglm.kg import compression, sources
 from kglm.kg.download import download, shown
 from kglm.kg.sources import fetch
 
@@ -59,7 +60,14 @@ def mirrored(tmp_path, name, content, folder="own"):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "pack"), [("", bytes), (".xz", lzma.compress), (".gz", gzip.compress), (".bz2", bz2.compress)]
+    ("suffix", "pack"),
+    [
+        ("", bytes),
+        (".xz", lzma.compress),
+        (".gz", gzip.compress),
+        (".bz2", bz2.compress),
+        (".zst", lambda content: bytes(pa.Codec("zstd").compress(content))),
+    ],
 )
 def test_mirror(tmp_path, suffix, pack, monkeypatch):
     mirror = mirrored(tmp_path, f"t.tsv{suffix}", pack(CONTENT))
@@ -346,7 +354,7 @@ def test_a_zip_file_that_python_can_not_unpack_is_told_in_one_line(tmp_path):
 
 
 def test_an_archive_that_grows_beyond_all_texts_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_UNPACKED", 10_000)
+    monkeypatch.setattr(compression, "_UNPACKED", 10_000)
     huge = bytes(3 * 10**6)
     named = {"path": str(zipped(tmp_path / "a.zip", huge, compression=zipfile.ZIP_DEFLATED)), "member": "t.tsv"}
     assert "bytes when it is unpacked; if that is right, tell how many" in refused(tmp_path, entry(named))
@@ -357,6 +365,8 @@ def test_an_archive_that_grows_beyond_all_texts_is_not_unpacked(tmp_path, monkey
     assert "when it is unpacked" in refused(tmp_path, entry({"path": str(tmp_path / "a.tar.gz"), "member": "t.tsv"}))
     (tmp_path / "t.xz").write_bytes(lzma.compress(huge))
     assert "when it is unpacked" in refused(tmp_path, entry({"path": str(tmp_path / "t.xz")}))
+    (tmp_path / "t.zst").write_bytes(pa.Codec("zstd").compress(huge))
+    assert "when it is unpacked" in refused(tmp_path, entry({"path": str(tmp_path / "t.zst")}))
     fetch(entry({"path": str(tmp_path / "t.xz"), "bytes": len(huge)}), tmp_path / "raw")
     assert (tmp_path / "raw/t.tsv").stat().st_size == len(huge)
 

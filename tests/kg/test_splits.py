@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kglm.errors import InputError
-from kglm.kg.splits import BETWEEN_SETS, RELATION_NOT_IN_TRAIN, split_entities, split_triples
+from kglm.kg.splits import BETWEEN_SETS, RELATION_NOT_IN_TRAIN, inverse_relations, split_entities, split_triples
 
 TRIPLES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2), st.integers(0, 7)), min_size=60, max_size=120).map(
     np.array
@@ -39,7 +39,7 @@ def test_splits(triples, seed):
 
 
 def test_sizes_and_seeds():
-    triples = np.stack(np.unravel_index(np.arange(1000), (10, 10, 10)), axis=1)
+    triples = np.add(np.stack(np.unravel_index(np.arange(1000), (10, 10, 10)), axis=1), [0, 0, 10])
     splits = split_triples(triples, (8, 1, 1), 0, "own")
     assert np.bincount(splits).tolist() == [800, 100, 100]
     assert (splits != split_triples(triples, (8, 1, 1), 1, "own")).any()
@@ -52,6 +52,37 @@ def test_valid_and_test_shrink_together_where_train_needs_the_triples():
     assert train >= 3  # six entities take three triples at least; 2 % would be one
     assert abs(valid - test) <= 1
     assert train + valid + test == len(triples)
+
+
+@settings(deadline=None)
+@given(triples=TRIPLES, seed=st.integers(0, 9))
+def test_a_triple_and_the_same_reversed_stay_together(triples, seed):
+    both = np.concatenate([triples, triples[:, [2, 1, 0]]])
+    try:
+        splits = split_triples(both, RATIO, seed, "own")
+    except InputError:
+        return
+    assert (splits[: len(triples)] == splits[len(triples) :]).all()
+
+
+def test_inverse_relations_stay_together():
+    links = np.random.default_rng(0).integers(0, 40, (400, 2))
+    links = np.unique(links[links[:, 0] != links[:, 1]], axis=0)
+    parent = np.insert(links, 1, 0, axis=1)
+    child = np.insert(links[:, ::-1], 1, 1, axis=1)
+    other = np.insert(links[: len(links) // 2, ::-1], 1, 2, axis=1)  # goes with half of the others only
+    triples = np.concatenate([parent, child, other])
+    assert sorted(map(tuple, inverse_relations(triples).tolist())) == [(0, 1), (1, 0)]
+    splits = split_triples(triples, (8, 1, 1), 0, "own")
+    assert (splits[: len(links)] == splits[len(links) : 2 * len(links)]).all()
+    assert (splits[: len(other)] != splits[2 * len(links) :]).any()
+    shares = np.bincount(splits) / len(splits)
+    assert np.allclose(shares, (0.8, 0.1, 0.1), atol=0.01)
+
+
+def test_loops_are_not_their_own_inverse():
+    loops = np.array([(entity, relation, entity) for entity in range(9) for relation in range(3)])
+    assert not len(inverse_relations(loops))
 
 
 def test_too_few_triples_are_refused():

@@ -1,9 +1,14 @@
+import gzip
 import json
+import lzma
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kglm.errors import InputError
+from kglm.kg.characters import whole
 from kglm.kg.texts import assign, clean, from_ids, read_texts, repeated
 
 TEXT = pa.large_string()
@@ -34,6 +39,8 @@ def cleaned(text, *steps):
         ("/m/06rf7", ["local_names"], "/m/06rf7"),
         (r'"Kiel is a \"port\".\n\nIt lies north."@en', ["literals", "escapes"], 'Kiel is a "port". It lies north.'),
         ('"Kiel"', ["literals"], "Kiel"),
+        ('"Kiel"@zh-Hans-CN', ["literals"], "Kiel"),
+        ('"Kiel"@es-419', ["literals"], "Kiel"),
         ('He said "Kiel"', ["literals"], 'He said "Kiel"'),
     ],
 )
@@ -103,3 +110,62 @@ def test_the_first_text_counts(tmp_path):
 def test_texts_from_ids():
     found = from_ids(pa.array(["location_of", "http://x/part_of"], TEXT))
     assert found.texts.to_pylist() == ["location of", "part of"]
+    # an id of which cleaning leaves nothing is its own text
+    assert from_ids(pa.array(["_", "a_"], TEXT)).texts.to_pylist() == ["_", "a"]
+
+
+def test_an_empty_text_hides_no_later_one_of_its_id(tmp_path):
+    (tmp_path / "t.txt").write_text("a\t\na\tsecond\nb\t\n")
+    table = read_texts(tmp_path, {"file": "t.txt"})
+    texts, given = assign(pa.array(["a", "b"], TEXT), [table])
+    assert (texts.to_pylist(), given) == (["second", ""], {"t.txt": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "source", "message"),
+    [
+        ('[{"entity_id": "a", "entity": "A"}]', {}, r"a JSON list of objects with the keys entity_id, entity, not"),
+        ("[1]", {"field": "d"}, r'a JSON list, not one object .*; write one object \{"id": \{"d": "text"\}\}'),
+        ('"a"', {}, r'a single value, .*; write one object \{"id": "text"\}, or a table'),
+        ('{"a": "A"}', {"field": "d"}, r"the value of a is no object, so it has no `field` d"),
+        ('{"a": [1]}', {}, r"the value of a is no text; write"),
+        ('{"a": {"d": 1}}', {"field": "d"}, r"the value of a is no text"),
+        ('{"a": {"d": "A", "e": ""}}', {}, r"the value of a is no text \(its keys are d, e\); name the key"),
+        ("[" * 100_000, {}, r"JSON that is nested too deeply"),
+    ],
+)
+def test_json_of_another_shape_is_told_in_one_line(tmp_path, content, source, message):
+    with pytest.raises(InputError, match=rf"w\.json: {message}"):
+        table(tmp_path, content, "w.json", **source)
+
+
+def test_null_in_json_is_no_text(tmp_path):
+    assert table(tmp_path, '{"a": null, "b": {"d": "B"}}', "w.JSON", field="d") == {"b": "B"}
+
+
+@given(st.text(st.characters(codec=None, categories=["L", "Cs", "Nd"]), max_size=20))
+def test_halves_of_characters_never_leave_a_loader(text):
+    found = whole(text)
+    assert found.encode("utf-8").decode("utf-8") == found
+    if text.isascii():
+        assert found == text
+
+
+HALVES = {r"\ud83d\ude00!": "😀!", r"a\ud83d": "a\ufffd", r"\ude00b": "\ufffdb", r"\ud83d\ud83d\ude00": "\ufffd😀"}
+
+
+@pytest.mark.parametrize(("written", "expected"), HALVES.items())
+def test_halves_of_characters(tmp_path, written, expected):
+    assert table(tmp_path, f"x\t{written}\n", clean=["escapes"]) == {"x": expected}
+    assert table(tmp_path, f'{{"{written}": "{written}"}}', "w.json") == {expected: expected}
+
+
+def test_an_escape_beyond_unicode(tmp_path):
+    assert table(tmp_path, "x\t\\UFFFFFFFF\n", clean=["escapes"]) == {"x": "\ufffd"}
+
+
+@pytest.mark.parametrize("name", ["w.json.gz", "w.JSON.xz"])
+def test_compressed_json(tmp_path, name):
+    pack = gzip.compress if name.endswith("gz") else lzma.compress
+    (tmp_path / name).write_bytes(pack(b'{"a": "A"}'))
+    assert read_texts(tmp_path, {"file": name}).texts.to_pylist() == ["A"]

@@ -78,7 +78,7 @@ def augment(graph: Path, out: Path) -> None:
 
 
 def _read_files(splits: Mapping, raw: Path) -> list[_File]:
-    options = {"format": splits.get("format"), "header": splits.get("header", False)}
+    options = {"format": splits.get("format"), "header": splits.get("header")}
     if "file" in splits:
         return [_File(splits["file"], None, read_triples(raw / splits["file"], **options))]
     labelled, negatives = splits.get("labelled", ()), splits.get("negatives", {})
@@ -158,7 +158,7 @@ def _drawn_negatives(graph: Graph, seed: int, splits: Sequence[str]) -> pd.DataF
     for number, name in enumerate(SPLITS):
         if name in splits:
             generator = np.random.default_rng([seed, number])
-            false = corrupted(graph.split(name), known, graph.entity_count, graph.relation_count, generator)
+            false = corrupted(graph.split(name), known, graph, generator)
             heads, relations, tails = false.astype(np.int32).T
             rows = graph.triples[graph.triples["split"] == name]
             parts.append(rows.assign(head=heads, relation=relations, tail=tails, label=np.int8(-1)))

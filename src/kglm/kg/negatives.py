@@ -16,7 +16,8 @@ _ROUNDS = 16  # of rejection; of the triples still left all replacements are the
 
 def triple_keys(triples: np.ndarray, graph: Graph) -> np.ndarray:
     """One int64 (n,) a triple (n, 3), different for different triples."""
-    return _keys(triples, graph.entity_count, graph.relation_count)
+    triples = np.asarray(triples, np.int64)
+    return (triples[:, 0] * graph.relation_count + triples[:, 1]) * graph.entity_count + triples[:, 2]
 
 
 def true_keys(graph: Graph, splits: Sequence[str] = SPLITS) -> np.ndarray:
@@ -34,47 +35,43 @@ def among(values: np.ndarray, pool: np.ndarray) -> np.ndarray:
 def corrupted(
     triples: np.ndarray,
     known_keys: np.ndarray,
-    entity_count: int,
-    relation_count: int,
+    graph: Graph,
     generator: np.random.Generator,
 ) -> np.ndarray:
     """One false triple for each of `triples` (n, 3), int64 (n, 3).
 
     Head or tail, with equal chance, is replaced by an entity drawn uniformly from those that make neither the triple
-    itself nor a known one; where there is none, the other end is. `known_keys` is sorted (see `true_keys`) and of the
-    same counts. InputError for a triple of which nothing else is left at either end.
+    itself nor a known one; where there is none, the other end is. `known_keys` is sorted (see `true_keys`). InputError
+    for a triple of which nothing else is left at either end.
     """
     triples = np.asarray(triples, np.int64)
     false, ends = triples.copy(), generator.choice([0, 2], len(triples))
     left = np.arange(len(triples))
 
     def refused(drawn: np.ndarray, of: np.ndarray) -> np.ndarray:
-        return (drawn == of).all(axis=1) | among(_keys(drawn, entity_count, relation_count), known_keys)
+        return (drawn == of).all(axis=1) | among(triple_keys(drawn, graph), known_keys)
 
     for _ in range(_ROUNDS):
         if not len(left):
             break
-        false[left, ends[left]] = generator.integers(entity_count, size=len(left))
+        false[left, ends[left]] = generator.integers(graph.entity_count, size=len(left))
         left = left[refused(false[left], triples[left])]
     for row in left:
-        false[row] = _from_the_rest(triples[row], ends[row], entity_count, refused, generator)
+        false[row] = _from_the_rest(triples[row], ends[row], graph, refused, generator)
     return false
 
 
 def _from_the_rest(
-    triple: np.ndarray, end: int, entity_count: int, refused: Callable, generator: np.random.Generator
+    triple: np.ndarray, end: int, graph: Graph, refused: Callable, generator: np.random.Generator
 ) -> np.ndarray:
     """A false triple (3,), drawn from all that this end of `triple` (3,) allows, or else the other end."""
     for column in (end, 2 - end):
-        possible = np.repeat(triple[None], entity_count, axis=0)
-        possible[:, column] = np.arange(entity_count)
+        possible = np.repeat(triple[None], graph.entity_count, axis=0)
+        possible[:, column] = np.arange(graph.entity_count)
         possible = possible[~refused(possible, triple)]
         if len(possible):
             return possible[generator.integers(len(possible))]
-    what = f"every other head and tail makes a true triple of {tuple(triple.tolist())}"
-    raise InputError(what, "negatives", "leave this triple out, or draw no negatives")
-
-
-def _keys(triples: np.ndarray, entity_count: int, relation_count: int) -> np.ndarray:
-    triples = np.asarray(triples, np.int64)
-    return (triples[:, 0] * relation_count + triples[:, 1]) * entity_count + triples[:, 2]
+    head, tail = graph.entities["id"].iloc[triple[[0, 2]]]
+    told = f"({head}, {graph.relations['id'].iloc[triple[1]]}, {tail})"
+    what = f"every other head and every other tail makes a true triple of {told}, so that it has no false one"
+    raise InputError(what, "negatives", "leave this triple out, or draw no negatives (as StAR, KG-BERT and LMKE do)")

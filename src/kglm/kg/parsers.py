@@ -5,6 +5,7 @@ nothing in them, since benchmark texts hold stray ones. CSV, N-Triples and Turtl
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -14,11 +15,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kglm.errors import InputError
+from kglm.kg.compression import plain_name, unpacked
 
-FORMATS = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".nt": "ntriples", ".ttl": "turtle"}
+FORMATS = {
+    **{".tsv": "tsv", ".txt": "tsv", ".csv": "csv"},
+    **{".nt": "ntriples", ".nq": "nquads", ".ttl": "turtle"},
+}
 TEXT = pa.large_string()
 _CHUNK = 1 << 20  # lines split at once
 _NAMES = ("head", "relation", "tail", "label")
+# What people call the three columns, in small letters and without "_id", "_name" and the like.
+_TITLES = (
+    frozenset(["head", "h", "subject", "subj", "s", "source", "src", "from", "start"]),
+    frozenset(["relation", "rel", "r", "predicate", "pred", "p", "edge", "property", "type", "relationship"]),
+    frozenset(["tail", "t", "object", "obj", "o", "target", "tgt", "dst", "destination", "to", "end"]),
+)
+_QUOTED = re.compile(r'(^|,)[ \t]*("(?:[^"]|"")*")[ \t]*(?=,|$)')  # a cell in quotes, and the spaces around it
+csv.field_size_limit(1 << 30)  # of a cell; Python's 131,072 are fewer than a long article has
 
 
 class Triples(NamedTuple):
@@ -33,12 +46,14 @@ class Triples(NamedTuple):
     literals: int  # RDF statements left out because their object is no entity
 
 
-def read_triples(path: Path, format: str | None = None, labelled: bool = False, header: bool = False) -> Triples:
+def read_triples(path: Path, format: str | None = None, labelled: bool = False, header: bool | None = None) -> Triples:
     """Read a triple file. InputError names file and line for undecodable bytes, a wrong column count, an
     empty cell and a label that is neither 1 nor -1; and the file that holds no triples.
+
+    header: whether the first line names the columns; None refuses a first line that looks like it.
     """
-    format = format or FORMATS.get(PurePath(path).suffix, "tsv")
-    if format in ("ntriples", "turtle"):
+    format = format or file_format(path)
+    if format in ("ntriples", "nquads", "turtle"):
         from kglm.kg.rdf import read_rdf
 
         rows, texts, literals = read_rdf(path, format)
@@ -46,7 +61,9 @@ def read_triples(path: Path, format: str | None = None, labelled: bool = False, 
     else:
         texts, literals = [], 0
         count = 4 if labelled else 3
-        lines, columns = read_columns(path, count, format=format, header=header, ends_in_text=False)
+        lines, columns = read_columns(path, count, format=format, header=bool(header), ends_in_text=False)
+        if header is None and len(lines):
+            _refuse_header([column[0].as_py() for column in columns[:3]], path, lines[0])
     if not len(lines):
         raise InputError("holds no triples", path, "give the file of a split that has some, or mend the download")
     for name, column in zip(_NAMES, columns, strict=False):
@@ -54,6 +71,19 @@ def read_triples(path: Path, format: str | None = None, labelled: bool = False, 
     label = _labels(columns[3], path, lines) if labelled else np.ones(len(lines), np.int8)
     coded = [column.dictionary_encode().unify_dictionaries() for column in columns[:3]]
     return Triples(*coded, label, lines, texts, literals)
+
+
+def file_format(path: Path) -> str:
+    """The format that the ending of a file's name tells, .csv.gz as .CSV; tab-separated unless it is a known one."""
+    return FORMATS.get(PurePath(plain_name(PurePath(path).name)).suffix, "tsv")
+
+
+def _refuse_header(cells: list[str], path: Path, line: int) -> None:
+    words = [re.sub(r"[^a-z0-9]", "", re.sub(r"[\W_]*(id|ids|name|label)$", "", cell.lower())) for cell in cells]
+    if all(word in titles for word, titles in zip(words, _TITLES, strict=True)):
+        what = f"the first line ({', '.join(cells)}) looks like the columns' names"
+        remedy = "write `header: true` in the entry's `splits`, or, if it is a triple, `header: false`"
+        raise InputError(what, f"{path}:{line}", remedy)
 
 
 def read_columns(
@@ -66,26 +96,25 @@ def read_columns(
 ) -> tuple[np.ndarray, list[pa.ChunkedArray]]:
     """Line numbers (n,) and the first `count` columns of a TSV or CSV file; cells are trimmed.
 
-    Blank lines are passed over. `at_least` allows further columns; `ends_in_text` keeps an empty last column,
+    Blank lines are passed over. `loose` allows further columns, and fewer; `ends_in_text` keeps an empty last column,
     which otherwise counts as trailing white space.
     """
     if format == "csv":
-        lines, columns = _transposed(_csv_rows(path, count, loose), count)
+        lines, columns = _transposed(_csv_rows(path, count, loose, ends_in_text), count)
     else:
         lines, columns = _tsv_columns(path, count, loose, ends_in_text)
     return (lines[1:], [column[1:] for column in columns]) if header else (lines, columns)
 
 
 def read_lines(path: Path) -> pa.LargeStringArray:
-    """The lines of a UTF-8 file without LF or CRLF, blank ones included; element i is line i + 1."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError("there is no such file", path, "run the stage fetch")
-    size = path.stat().st_size
+    """The lines of a UTF-8 file without LF or CRLF, blank ones included; element i is line i + 1.
+
+    A compressed file's lines are those of its content.
+    """
+    buffer = _read_buffer(Path(path))
+    size = buffer.size
     if size == 0:
         return pa.array([], TEXT)
-    with pa.memory_map(str(path)) as file:
-        buffer = file.read_buffer()
     content = np.frombuffer(buffer, np.uint8)
     ends = np.concatenate([np.flatnonzero(part == 10) + at for at, part in _parts(content)]).astype(np.int64)
     start = 3 if bytes(content[:3]) == b"\xef\xbb\xbf" else 0
@@ -97,6 +126,17 @@ def read_lines(path: Path) -> pa.LargeStringArray:
         _refuse_undecodable(buffer.to_pybytes(), path)
         raise
     return pc.ascii_rtrim(lines, characters="\r\n")
+
+
+def _read_buffer(path: Path) -> pa.Buffer:
+    if not path.is_file():
+        raise InputError("there is no such file", path, "run the stage fetch")
+    if path.stat().st_size == 0:
+        return pa.py_buffer(b"")
+    if (content := unpacked(path)) is not None:
+        return pa.py_buffer(content)
+    with pa.memory_map(str(path)) as file:
+        return file.read_buffer()
 
 
 def _parts(content: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -126,24 +166,37 @@ def _tsv_columns(path: Path, count: int, loose: bool, ends_in_text: bool) -> tup
         widths = pc.list_value_length(cells).to_numpy()
         wrong = np.flatnonzero(widths != count)
         if len(wrong) and not loose:
-            _refuse_width(widths[wrong[0]], count, path, start + kept[wrong[0]] + 1)
+            _refuse_width(widths[wrong[0]], count, f"{path}:{start + kept[wrong[0]] + 1}", ends_in_text)
         numbers.append(start + kept + 1)
         for number, column in enumerate(columns):
             column.append(pc.utf8_trim_whitespace(pc.list_element(cells, number)))
     return _concatenated(numbers), [pa.chunked_array(column, TEXT) for column in columns]
 
 
-def _csv_rows(path: Path, count: int, loose: bool) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader((f"{line}\n" for line in read_lines(path).to_pylist()), strict=True)
+def _csv_rows(path: Path, count: int, loose: bool, is_text: bool) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line that each ends on; a cell may stand in quotes with spaces around them."""
+    reader, begun = csv.reader(map(_without_outer_spaces, read_lines(path).to_pylist()), strict=True), 1
     try:
         for row in reader:
+            begun = reader.line_num + 1
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != count and not loose:
-                _refuse_width(len(row), count, path, reader.line_num)
+                _refuse_width(len(row), count, f"{path}:{reader.line_num}", is_text)
             yield reader.line_num, [cell.strip() for cell in [*row, *[""] * count][:count]]
     except csv.Error as error:
-        raise InputError(f"not CSV ({error})", f"{path}:{reader.line_num}", "mend the quotes") from None
+        if "field limit" in str(error):
+            what, remedy = f"a cell has more than {csv.field_size_limit():,} characters", "mend the quotes, or cut it"
+        elif reader.line_num > begun:
+            what, remedy = f"not CSV ({error} in line {reader.line_num})", "close the quote that this line opens"
+        else:
+            what, remedy = f"not CSV ({error})", 'write each cell as "cell" and a quote inside it as ""'
+        raise InputError(what, f"{path}:{begun}", remedy) from None
+
+
+def _without_outer_spaces(line: str) -> str:
+    """A line of CSV without the spaces between a comma and a quote, in which the quote would mean nothing."""
+    return (_QUOTED.sub(r"\1\2", line) if '"' in line else line) + "\n"
 
 
 def _transposed(rows, count: int) -> tuple[np.ndarray, list[pa.ChunkedArray]]:
@@ -156,8 +209,14 @@ def _concatenated(numbers: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
 
 
-def _refuse_width(found: int, count: int, path: Path, line: int) -> None:
-    raise InputError(f"{found} columns, expected {count}", f"{path}:{line}", "mend the line or its separators")
+def _refuse_width(found: int, count: int, where: str, is_text: bool) -> None:
+    remedy = "mend the line or its separators"
+    if is_text and found > count:
+        remedy = (
+            f"say `columns: {found}` in the text's entry (`column` is the one with the text, counted from 0), or "
+            "`columns: any`, which drops what stands behind the text; separators inside a text have to go"
+        )
+    raise InputError(f"{found} columns, expected {count}", where, remedy)
 
 
 def _refuse_empty(column: pa.ChunkedArray, name: str, path: Path, lines: np.ndarray) -> None:

@@ -1,17 +1,13 @@
 """Raw files of a dataset or corpus, from mirror, package, path or public address. The SHA-256 decides."""
 
-import bz2
-import gzip
 import hashlib
 import importlib.util
-import lzma
 import os
 import posixpath
 import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,12 +15,11 @@ from typing import IO
 
 from kglm.errors import InputError
 from kglm.files import atomic_directory, read_json, sha256, write_json
+from kglm.kg.compression import COMPRESSED, DAMAGE, blocks, compression_of, unpacked_limit
 from kglm.kg.configuration import check
 from kglm.kg.download import download, shown
 
-_COMPRESSED = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
-_UNPACKED, _RATIO = 10**8, 200  # a small archive may grow to 100 MB, a larger one to 200 times its size
-_DAMAGE = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+_DAMAGE = (*DAMAGE, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ def _fetch_file(spec: Mapping, name: str, target: Path, downloads: _Downloads) -
 def _sources(spec: Mapping, name: str, entry: Mapping) -> Iterator[_Source]:
     folder = entry.get("mirror_folder", spec.get("mirror_folder", spec.get("name", "")))
     for mirror in filter(None, (os.environ.get("KGLM_MIRROR"), spec.get("mirror"))):
-        for suffix in ("", *_COMPRESSED):
+        for suffix in ("", *COMPRESSED):
             path = Path(mirror).expanduser() / folder / (name + suffix)
             if path.is_file():
                 yield _Source("mirror", f"{folder}/{name}{suffix}", path)
@@ -150,8 +145,8 @@ def _place(origin: Path, source: _Source, target: Path, size: int | None = None)
     try:
         if source.member is not None:
             return _unpack(origin, name, source.member, target, size)
-        suffix = PurePosixPath(name).suffix
-        opener = _COMPRESSED[suffix] if suffix in _COMPRESSED and target.suffix != suffix else open
+        ending = compression_of(name)
+        opener = COMPRESSED[ending] if ending and compression_of(target.name) != ending else open
         with opener(origin, "rb") as stream:
             copy_within(stream, target, size or unpacked_limit(origin))
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -166,27 +161,17 @@ def _place(origin: Path, source: _Source, target: Path, size: int | None = None)
         raise InputError(f"damaged or cut short ({error})") from None
 
 
-def unpacked_limit(origin: Path) -> int:
-    """How many bytes a file may unpack to where its entry does not tell: texts shrink to a hundredth at most."""
-    return max(_UNPACKED, _RATIO * origin.stat().st_size)
-
-
-def copy_within(stream: IO[bytes], target: Path, limit: int) -> None:
-    """Write a stream to `target`; InputError where it has more bytes than `limit`."""
-    written = 0
+def copy_within(stream: IO[bytes], target: Path, most: int) -> None:
+    """Write a stream to `target`; InputError where it has more bytes than `most`."""
     with open(target, "wb") as sink:
-        while block := stream.read(1 << 20):
-            written += len(block)
-            if written > limit:
-                what = f"has more than {limit:,} bytes when it is unpacked"
-                raise InputError(what, remedy="if that is right, tell how many in its entry (`bytes`)")
+        for block in blocks(stream, most):
             sink.write(block)
 
 
 def _unpack(origin: Path, name: str, member: str, target: Path, size: int | None) -> None:
     """The one named member of a tar or zip archive; every member's name is looked at first."""
     _refuse_climbing(member, name)
-    limit = size or unpacked_limit(origin)
+    most = size or unpacked_limit(origin)
     if name.endswith(".zip"):
         with zipfile.ZipFile(origin) as archive:
             for info in archive.infolist():
@@ -196,7 +181,7 @@ def _unpack(origin: Path, name: str, member: str, target: Path, size: int | None
             if (archive.getinfo(member).external_attr >> 16) & 0o170000 == 0o120000:
                 raise InputError(f"the archive's member {member} is no plain file")
             with archive.open(member) as stream:
-                copy_within(stream, target, limit)
+                copy_within(stream, target, most)
         return
     found = False
     with tarfile.open(origin, "r:*") as archive:
@@ -206,7 +191,7 @@ def _unpack(origin: Path, name: str, member: str, target: Path, size: int | None
                 if not info.isreg():
                     raise InputError(f"the archive's member {member} is no plain file")
                 with archive.extractfile(info) as stream:
-                    copy_within(stream, target, limit)
+                    copy_within(stream, target, most)
                 found = True
     if not found:
         raise InputError(f"the archive has no member {member}")

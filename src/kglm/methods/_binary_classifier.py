@@ -31,9 +31,8 @@ class BinaryClassifier(_interface.TripleClassifier):
 
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
         """See Method; the triples of the batch are the true ones, then their negatives."""
-        counts = self.graph.entity_count, self.graph.relation_count
         repeated = np.repeat(triples, self.parameters_.negatives, axis=0)
-        false = corrupted(repeated, self.known, *counts, generator).reshape(len(triples), -1, 3)
+        false = corrupted(repeated, self.known, self.graph, generator).reshape(len(triples), -1, 3)
         mine = np.concatenate([triples[part::parts], false[part::parts].reshape(-1, 3)])
         encoder, rows = self.batches(mine, self.parameters_.chunk_size)
         return {"encoder": encoder, "rows": rows, "triples": as_tensor(mine)}

@@ -78,7 +78,7 @@ class Method(_interface.LinkPredictor):
         """False triples, each with the relation of its own (n, 3); of inverse ones the other side is drawn as well."""
         inverse = triples[:, 1:2] >= self.graph.relation_count
         natural = np.where(inverse, self.graph.inverse(triples), triples)
-        false = corrupted(natural, self.known, self.graph.entity_count, self.graph.relation_count, generator)
+        false = corrupted(natural, self.known, self.graph, generator)
         return np.where(inverse, self.graph.inverse(false), false)
 
     def forward(self, encoder, query_rows, entity_rows, triples) -> dict[str, torch.Tensor]:
