@@ -296,7 +296,8 @@ def spec(config: dict, kind: str, name: str) -> dict:
     if kind in ("table", "figure"):
         entry = config[f"{kind}s"][name]
         entry = _with_floors(config, entry) if kind == "table" else entry
-        return {"name": name, "scale": config["scale"], **entry, **_caveats(config, entry)}
+        about = {**_caveats(config, entry), **(_graphs(config, entry) if kind == "table" else {})}
+        return {"name": name, "scale": config["scale"], **entry, **about}
     section, _, files = kind.partition("_")
     entry = {"name": name, **config[SECTIONS[section]][name]}
     left_out = ("note", "caveat", *(_NOT_OF_FILES if files else ()))
@@ -310,6 +311,16 @@ def _caveats(config: dict, entry: dict) -> dict:
     return {"caveats": told} if told else {}
 
 
+def _graphs(config: dict, entry: dict) -> dict:
+    """The datasets whose graphs a table has to tell of: those that it counts, and those of the runs that it shows."""
+    if entry["kind"] == "hyper_parameters":
+        return {}
+    parts = [path.split("/") for path in table_inputs(entry)]
+    runs = [config["runs"][part[1]]["dataset"] for part in parts if part[0] == "runs" and part[1] in config["runs"]]
+    shown = _distinct([*(part[1] for part in parts if part[0] == "data"), *runs])
+    return {"datasets": shown} if shown else {}
+
+
 SECTIONS = {"dataset": "datasets", "corpus": "corpora", "model": "models"}
 # What becomes of a dataset's files once they are here: a changed text is no reason to fetch them again.
 _NOT_OF_FILES = (
@@ -317,6 +328,7 @@ _NOT_OF_FILES = (
     "descriptions",
     "relation_texts",
     "inverse_texts",
+    "accepted",
     "expect",
     "entities_from",
     "entities",

@@ -9,7 +9,7 @@ from pathlib import Path
 from kglm import config as configuration
 from kglm.files import atomic_file, read_json, refuse_place
 from kglm.paper.figures import figure
-from kglm.paper.inputs import run_spec_file
+from kglm.paper.inputs import graph_files, run_spec_file
 from kglm.paper.tables import table
 from kglm.published.verify import RECORD, verify
 
@@ -32,9 +32,11 @@ def rebuild(
     with tempfile.TemporaryDirectory() as folder:
         for kind, build in (("table", table), ("figure", figure)):
             for name in configuration.built(config, f"{kind}s"):
-                inputs = sources.gathered(configuration.inputs(config, kind, name), Path(folder))
-                if inputs:
-                    spec = configuration.spec(config, kind, name) | {"published": sources.published_runs}
+                spec = configuration.spec(config, kind, name) | {"published": sources.published_runs}
+                wanted = configuration.inputs(config, kind, name)
+                results = [file for file in wanted if spec["kind"] == "statistics" or file not in graph_files(spec)]
+                if sources.gathered(results, Path(folder)):
+                    inputs = sources.gathered(wanted, Path(folder))
                     build(spec, inputs, Path(out) / f"{kind}s" / name)
                 else:
                     left_out.append(name)

@@ -59,7 +59,7 @@ def test_numbers_follow_code_points(build):
 
 
 def test_one_file_with_ratio_and_seed(build, tmp_path):
-    lines = [f"n{i}\tr\tn{j}\n" for i in range(6) for j in range(6) if i != j]
+    lines = [f"n{i}\t{r}\tn{j}\n" for r in "rs" for i in range(6) for j in range(i)]
     splits = {"file": "all.tsv", "ratio": [0.8, 0.1, 0.1], "seed": 1}
     built = build({"all.tsv": "".join(lines)}, splits=splits)
     assert built.triples["split"].value_counts().to_dict() == {"train": 24, "valid": 3, "test": 3}
@@ -110,7 +110,7 @@ def test_an_entity_without_any_text(build, tmp_path):
 
 def test_a_relation_without_text(build, tmp_path):
     with pytest.raises(InputError, match=r"train\.tsv:1: relation likes has no text") as error:
-        build({"r.txt": "hates\thates"}, relation_texts=[{"file": "r.txt"}])
+        build({"r.txt": "likes\t\nhates\thates"}, relation_texts=[{"file": "r.txt"}])
     refused(tmp_path, error)
 
 
@@ -283,7 +283,7 @@ def test_a_count_that_is_not_the_expected_one(build, tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"inverse_text": {}}, "dataset.own: unknown key inverse_text; the keys here are base_url"),
+        ({"inverse_text": {}}, "dataset.own: unknown key inverse_text; the keys here are accepted, base_url"),
         ({"expect": {"train": "3"}}, "dataset.own.expect.train: the text '3' where a number belongs"),
         (
             {"splits": {"file": "train.tsv", "ratio": [8, 1, 1], "seed": "1"}},
@@ -376,6 +376,7 @@ def test_the_stages_from_the_command_line(build, tmp_path, capsys):
     arguments = ["--spec", str(tmp_path / "spec.json"), "--raw", str(out / "raw"), "--out", str(out)]
     assert main(["graph", *arguments]) == 0
     assert Graph.read(out).entity_count == 3
+    assert "1 of 1 test triples stand reversed in train" in capsys.readouterr().err
     (out / "raw" / "test.tsv").write_text("a b\n")
     assert main(["graph", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1

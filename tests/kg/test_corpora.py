@@ -193,7 +193,7 @@ def test_bad_question_archives(tmp_path, members, message):
 
 
 def test_a_member_that_grows_beyond_all_questions_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_UNPACKED", 1000)
+    monkeypatch.setattr("kglm.kg.compression._UNPACKED", 1000)
     monkeypatch.setattr(sources, "_RATIO", 0)
     with pytest.raises(InputError, match=r"its member test/law_test\.csv has 6,000 bytes"):
         questions(tmp_path, {"test/law_test.csv": 6000 * b" "})

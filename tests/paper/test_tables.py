@@ -420,6 +420,30 @@ def test_a_caveat_of_texts_is_told_where_a_row_has_read_them(results):
     assert "WN18RR: descriptions are first sentences." in tex and "names alone" not in tex
 
 
+def test_what_is_odd_about_the_graphs_is_told_below_the_table(results):
+    results.run("ten", mrr=0.5)
+    results.run("own", mrr=0.9, dataset="umls")
+    counts = {
+        "train": 90,
+        "valid": 30,
+        "test": 40,
+        "linked_in_train": {"test": {"reverse": 8, "reverse_same_relation": 8}},
+    }
+    results.write("data/umls/statistics.json", counts)
+    found = {"duplicates": {"across": {"train and test": {"triples": 4}}}}
+    results.write("data/umls/problems.json", found)
+    results.write("data/WN18RR/statistics.json", counts)
+    results.write("data/WN18RR/problems.json", {"accepted": ["reversed"]})
+    spec = EPOCHS | {"datasets": ["umls", "WN18RR", "not_here"]}
+    note = (
+        "UMLS: 4 of 40 test triples stand in train, too; 8 of 40 test triples stand reversed in train "
+        "(all with the same relation)."
+    )
+    tex, _, text = make(spec, results)
+    assert note in tex and f"* {note}\n" in text
+    assert "WN18RR: " not in tex and "reversed" not in tex.replace(note, "")
+
+
 def test_a_row_below_a_floor_is_marked_and_told_and_a_floor_is_never_best(results):
     for run, mrr in (("ten", 0.5), ("twenty", 0.6), ("count", 0.7)):
         results.run(run, mrr=mrr)

@@ -365,6 +365,18 @@ def test_a_file_that_an_overlay_leaves_out_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("scale", OVERLAYS)
+def test_every_table_is_told_the_graphs_of_the_runs_that_it_shows(scale):
+    config, seen = read(scale), 0
+    for name in configuration.built(config, "tables"):
+        paths = [path.split("/") for path in configuration.inputs(config, "table", name)]
+        runs = {config["runs"][part[1]]["dataset"] for part in paths if part[0] == "runs"}
+        told = {part[1] for part in paths if part[0] == "data" and part[2] == "problems.json"}
+        assert runs <= told, name
+        seen += len(runs)
+    assert seen
+
+
+@pytest.mark.parametrize("scale", OVERLAYS)
 def test_every_table_that_shows_ranks_or_accuracies_has_its_floors(scale):
     config, seen = read(scale), 0
     for name in configuration.built(config, "tables"):

@@ -6,6 +6,7 @@ import shutil
 import sys
 
 from kglm.files import sha256
+from kglm.kg import remarks
 from kglm.invalidation import code_hash
 
 # The stages are called as `kglm`, also where the environment of this Snakefile was not activated; SLURM's commands
@@ -28,6 +29,10 @@ onstart:
 onsuccess:
     if workflow.is_main_process:
         partial_results.remove(config)
+        for dataset in configuration.built_datasets(config):
+            found = remarks.remarks_in(f"{config['results']}/{config['scale']}/data/{dataset}")
+            if found:
+                print(f"note: {remarks.sentence(dataset, found)}", file=sys.stderr)
 
 
 onerror:

@@ -44,7 +44,8 @@ rule build_graph:
     params:
         code=code_hash("graph"),
     shell:
-        "kglm graph --spec {input.spec:q} --raw {input.raw:q} --out $(dirname {output.entities:q}) > {log:q} 2>&1"
+        # On the screen as well: what is odd about the graph.
+        "kglm graph --spec {input.spec:q} --raw {input.raw:q} --out $(dirname {output.entities:q}) 2>&1 | tee {log:q}"
 
 
 rule augment_graph:

@@ -7,6 +7,7 @@ triple of the split and in the order of these.
 """
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from kglm.kg.configuration import check
 from kglm.kg.graph import SPLITS, Graph
 from kglm.kg.negatives import corrupted, true_keys
 from kglm.kg.parsers import TEXT, Triples, read_lines, read_triples
+from kglm.kg.remarks import lines, remarks
 from kglm.kg.sources import check_fetched
-from kglm.kg.splits import BETWEEN_SETS, RELATION_NOT_IN_TRAIN, split_entities, split_triples
-from kglm.kg.statistics import EXAMPLES, compare, duplicates, statistics
+from kglm.kg.splits import BETWEEN_SETS, RELATION_NOT_IN_TRAIN, split_entities, split_triples, wanted_sizes
+from kglm.kg.statistics import EXAMPLES, alike_ids, compare, duplicates, statistics, without_false
 from kglm.kg.texts import TextTable, assign, from_ids, read_texts, repeated
 
 
@@ -45,17 +47,12 @@ GRAPH_FILES = ["entities.parquet", "relations.parquet", "triples.parquet", "stat
 def graph(spec: dict, raw: Path, out: Path) -> None:
     """Write {entities,relations,triples}.parquet, statistics.json and problems.json into the folder `out`.
 
-    `spec` is a dataset entry, `raw` the folder that `fetch` wrote. InputError where a file, a text or an
-    expected count is wrong; then nothing is written.
+    `spec` is a dataset entry, `raw` the folder that `fetch` wrote. What is odd about the graph is printed. InputError
+    where a file, a text or an expected count is wrong; then nothing is written.
     """
     out = Path(out)
     check_files(out, GRAPH_FILES)
-    check(spec, "dataset")
-    check_fetched(raw)
-    files = _read_files(spec["splits"], Path(raw))
-    built, problems = _build(spec, Path(raw), files)
-    found = statistics(built)
-    compare(spec.get("expect", {}), found, f"dataset {spec.get('name', '')}".strip())
+    built, found, problems = examined(spec, Path(raw))
     with atomic_directory(out / ".new") as folder:
         built.write(folder)
         write_json(found, folder / "statistics.json")
@@ -64,6 +61,19 @@ def graph(spec: dict, raw: Path, out: Path) -> None:
     for file in sorted(file for file in (out / ".new").iterdir() if file.name != MARK):
         file.replace(out / file.name)
     shutil.rmtree(out / ".new")
+    for line in lines(spec.get("name", "graph"), remarks(found, problems)):
+        print(line, file=sys.stderr)
+
+
+def examined(spec: dict, raw: Path) -> tuple[Graph, dict, dict]:
+    """The graph of a dataset entry, its statistics and its problems; InputError as of `graph`."""
+    check(spec, "dataset")
+    check_fetched(raw)
+    files = _read_files(spec["splits"], raw)
+    built, problems = _build(spec, raw, files)
+    found = statistics(built)
+    compare(spec.get("expect", {}), found, f"dataset {spec.get('name', '')}".strip())
+    return built, found, problems
 
 
 def augment(graph: Path, out: Path) -> None:
@@ -112,6 +122,10 @@ def _build(spec: Mapping, raw: Path, files: list[_File]) -> tuple[Graph, dict]:
     problems["entities_without_triples"] = _listed(entities.filter(pa.array(idle)))
     problems["left_out_by_split"] = left_out
     problems["literals_left_out"] = sum(file.triples.literals for file in files)
+    problems["asked_by_ratio"] = _asked(spec["splits"], triples)
+    problems["alike_ids"] = {"entity": alike_ids(entities), "relation": alike_ids(relations)}
+    problems["no_false_triple"] = without_false(built)
+    problems["accepted"] = spec.get("accepted", [])
     return built, problems
 
 
@@ -147,6 +161,14 @@ def _split(splits: Mapping, triples: pd.DataFrame, files: list[_File]) -> tuple[
         "relation_not_in_train": int((codes == RELATION_NOT_IN_TRAIN).sum()),
     }
     return triples[kept].reset_index(drop=True).assign(split=names), left_out
+
+
+def _asked(splits: Mapping, triples: pd.DataFrame) -> dict[str, int]:
+    """How many triples `ratio` asks for in valid and test; nothing where there is none."""
+    if "ratio" not in splits:
+        return {}
+    distinct = len(triples[["head", "relation", "tail"]].drop_duplicates())
+    return dict(zip(SPLITS[1:], wanted_sizes(distinct, splits["ratio"]), strict=True))
 
 
 def _drawn_negatives(graph: Graph, seed: int, splits: Sequence[str]) -> pd.DataFrame:
@@ -210,6 +232,14 @@ def _entity_frame(
         "ids_with_several_texts": {table.source: _listed(repeated(table, ids)) for table in names + descriptions},
         "names_from": from_name,
         "descriptions_from": from_description,
+        "covered_by_files": {
+            kind: sum(count for source, count in given.items() if source != "ids")
+            for kind, sources, given in (
+                ("names", spec.get("names"), from_name),
+                ("descriptions", spec.get("descriptions"), from_description),
+            )
+            if any("file" in source for source in sources or [])
+        },
     }
     columns = {"id": ids, "name": name, "description": description, "in_train": pa.array(in_train)}
     return _frame(columns), problems
@@ -234,12 +264,22 @@ def _tables(sources: list | None, raw: Path, ids: pa.Array, files: list[_File], 
     tables = []
     for source in sources or []:
         steps = {"steps": source["clean"]} if "clean" in source else {}
-        tables.append(from_ids(ids, **steps) if source.get("from_ids") else read_texts(raw, source))
+        tables.append(from_ids(ids, **steps) if source.get("from_ids") else _read_texts(raw, source, ids, kind))
     for file in files:
         found = [(id, text) for id, what, text in file.triples.texts if what == kind]
         if found:
             tables.append(TextTable(*(pa.array(column, TEXT) for column in zip(*found, strict=True)), file.name))
     return [*tables, from_ids(ids)] if sources is None else tables
+
+
+def _read_texts(raw: Path, source: Mapping, ids: pa.Array, kind: str) -> TextTable:
+    """The texts of a file; InputError where it has none of the ids, for then it belongs to another graph."""
+    table = read_texts(raw, source)
+    if len(table.ids) and not pc.any(pc.is_in(table.ids, value_set=ids)).as_py():
+        what = f"none of its {len(table.ids):,} ids is one of the graph's: it has {table.ids[-1]}, the graph {ids[-1]}"
+        remedy = f"mend the ids (a spreadsheet takes leading zeros off), or take the file out of the {kind}s"
+        raise InputError(what, source["file"], remedy)
+    return table
 
 
 def _entities(ids: pa.Array) -> str:

@@ -12,9 +12,10 @@ import pandas as pd
 from kglm.artefacts import QUESTIONS, write_parquet
 from kglm.errors import InputError
 from kglm.files import atomic_file, check_folder, claim_files
+from kglm.kg.compression import unpacked_limit
 from kglm.kg.configuration import check
 from kglm.kg.parsers import read_lines
-from kglm.kg.sources import check_fetched, refuse_unsafe, unpacked_limit
+from kglm.kg.sources import check_fetched, refuse_unsafe
 
 _HEADING = re.compile(r"(= )+.+( =)+")
 _SENTENCE_END = re.compile(r"(?<= [.!?]) (?=\S)")  # WikiText's tokens stand apart

@@ -40,8 +40,8 @@ def split_triples(triples: np.ndarray, ratio: Sequence[float], seed: int, where:
         test = most - valid
     of_groups = np.zeros(len(order), np.int8)
     middles = np.cumsum(sizes[free]) - sizes[free] / 2  # the group on a boundary goes where more of it lies
-    to_valid = int(np.searchsorted(middles, valid))
-    to_test = int(np.searchsorted(middles, sizes[free[:to_valid]].sum() + test))
+    to_valid = int(np.searchsorted(middles, valid, side="right"))
+    to_test = int(np.searchsorted(middles, sizes[free[:to_valid]].sum() + test, side="right"))
     of_groups[free[:to_valid]] = 1
     of_groups[free[to_valid:to_test]] = 2
     splits = of_groups[groups]

@@ -156,6 +156,37 @@ def _common(keys: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[np.nd
     return rows[first[np.searchsorted(distinct, keys[others])]] if len(others) else others, others
 
 
+def alike_ids(ids: pa.Array) -> dict:
+    """Ids that are the same but for case, spaces and quotes: how many are not the first of theirs, and examples."""
+    plain = pc.utf8_normalize(pc.utf8_lower(ids), form="NFKC")
+    plain = pc.replace_substring_regex(plain, r"[\s\pZ\"“”„‘’«»]+|^'|'$", "")
+    counts = pc.value_counts(plain)
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if not len(several):
+        return {"count": 0, "examples": []}
+    rows = pc.is_in(plain, value_set=several)
+    groups: dict[str, list[str]] = {}
+    for key, id in zip(plain.filter(rows).to_pylist(), ids.filter(rows).to_pylist(), strict=True):
+        groups.setdefault(key, []).append(id)
+    examples = [group[:2] for group in list(groups.values())[:EXAMPLES]]
+    return {"count": sum(len(group) - 1 for group in groups.values()), "examples": examples}
+
+
+def without_false(graph: Graph) -> dict:
+    """True triples of which any other head, and any other tail, makes a true one: no false triple can be drawn."""
+    triples = np.concatenate([graph.split(name) for name in SPLITS])
+    of_relation = np.bincount(triples[:, 1], minlength=graph.relation_count)
+    triples = triples[of_relation[triples[:, 1]] >= 2 * graph.entity_count - 1]  # as many as such a triple takes
+    triples = np.unique(triples, axis=0)
+    full = np.ones(len(triples), bool)
+    for columns in ([0, 1], [1, 2]):
+        _, rows, counts = np.unique(triples[:, columns], axis=0, return_inverse=True, return_counts=True)
+        full &= counts[rows.reshape(-1)] == graph.entity_count
+    ids, relations = graph.entities["id"], graph.relations["id"]
+    examples = [[ids[head], relations[relation], ids[tail]] for head, relation, tail in triples[full][:EXAMPLES]]
+    return {"count": int(full.sum()), "examples": examples}
+
+
 def compare(expected: Mapping, found: Mapping, where: str) -> None:
     """InputError for the first expected figure that is not the one found."""
     for key, value in expected.items():

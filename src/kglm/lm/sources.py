@@ -16,7 +16,8 @@ from huggingface_hub import snapshot_download
 
 from kglm.errors import InputError
 from kglm.files import sha256
-from kglm.kg.sources import copy_within, unpacked_limit
+from kglm.kg.compression import unpacked_limit
+from kglm.kg.sources import copy_within
 from kglm.lm.access import HUB_ERRORS, explain
 from kglm.lm.entries import Hub, Local, Wheel, climbs
 from kglm.lm.folder import WANTED, check_folder, refuse_links

@@ -25,6 +25,12 @@ def statistics_file(dataset: str) -> str:
     return f"data/{dataset}/statistics.json"
 
 
+def graph_files(spec: dict) -> list[str]:
+    """What tells what is odd about the graphs of the runs that a table shows (spec["datasets"])."""
+    names = ("statistics.json", "problems.json")
+    return [f"data/{dataset}/{name}" for dataset in spec.get("datasets", []) for name in names]
+
+
 def run_spec_file(run: str) -> str:
     """Where the resolved configuration of a run lies."""
     return f"specs/run/{run}.json"
@@ -53,7 +59,7 @@ def table_inputs(spec: dict) -> list[str]:
         paths = [run_spec_file(block["run"]) for block in spec["blocks"] if "run" in block]
     else:
         paths = _text_inputs(spec, "table")
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys(paths + graph_files(spec)))
 
 
 def figure_inputs(spec: dict) -> list[str]:

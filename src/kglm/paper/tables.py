@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from kglm.errors import InputError
-from kglm.files import atomic_file, with_ending
+from kglm.files import atomic_file, read_json, with_ending
+from kglm.kg.remarks import remarks, sentence
 from kglm.paper.cells import (
     PUBLISHED,
     by_dataset,
@@ -17,6 +18,7 @@ from kglm.paper.cells import (
 )
 from kglm.paper.cost import cost, cost_lines
 from kglm.paper.geometry import geometry
+from kglm.paper.inputs import find
 from kglm.paper.layout import (
     Layout,
     fits_a_page,
@@ -65,6 +67,7 @@ def table(spec: dict, inputs: list[Path], out: Path) -> None:
     What is not among `inputs` was not run: its cells are blank, and a note below the table names it.
     """
     frame, layouts, notes = _content(spec, inputs)
+    notes = [*notes, *_about_graphs(spec, inputs)]
     caption = " ".join(filter(None, [spec["caption"], f"Scale: {spec['scale']}." if spec.get("scale") else ""]))
     below = NOTES.format(notes="\\\\\n".join(map(latex, notes))) if notes else ""
     if fits_a_page(*layouts) or spec["kind"] in _QUOTATIONS:
@@ -79,6 +82,18 @@ def table(spec: dict, inputs: list[Path], out: Path) -> None:
     _write(with_ending(out, "tex"), tex)
     _write(with_ending(out, "md"), text)
     _write(with_ending(out, "csv"), spreadsheet(frame))
+
+
+def _about_graphs(spec: dict, inputs: list[Path]) -> list[str]:
+    """What is odd about the graphs of the runs that are shown, a sentence a graph."""
+    titles = {block.get("dataset"): block["title"] for block in spec.get("blocks", []) if "title" in block}
+    notes = []
+    for dataset in spec.get("datasets", []):
+        statistics, problems = (find(inputs, f"data/{dataset}/{name}") for name in ("statistics.json", "problems.json"))
+        found = remarks(read_json(statistics), read_json(problems) if problems else None) if statistics else {}
+        if found:
+            notes.append(sentence(titles.get(dataset, dataset), found))
+    return notes
 
 
 def _content(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[Layout], list[str]]:
