@@ -284,10 +284,10 @@ def test_a_count_that_is_not_the_expected_one(build, tmp_path):
     ("entry", "message"),
     [
         ({"inverse_text": {}}, "dataset.own: unknown key inverse_text; the keys here are accepted, base_url"),
-        ({"expect": {"train": "3"}}, "dataset.own.expect.train: the text '3' where a number belongs"),
+        ({"expect": {"train": "3"}}, "dataset.own.expect.train: '3' is text, expected integer"),
         (
             {"splits": {"file": "train.tsv", "ratio": [8, 1, 1], "seed": "1"}},
-            "splits.seed: the text '1' where a number",
+            "splits.seed: '1' is text, expected integer",
         ),
         ({"splits": {"train": "../x", "valid": "v", "test": "t"}}, "splits.train: '../x' is no plain name"),
         ({"entities": "../etc/passwd"}, "dataset.own.entities: '../etc/passwd' is no plain name"),

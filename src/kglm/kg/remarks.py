@@ -7,6 +7,7 @@ kind of finding that is meant (`accepted`), which then is told nowhere.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from kglm.errors import InputError
 from kglm.files import read_json
 
 # Each kind: what `accepted` names it by -> what a reader should do who does not mean it.
@@ -61,11 +62,12 @@ def lines(name: str, found: Mapping[str, str]) -> list[str]:
 
 
 def remarks_in(folder: Path) -> dict[str, str]:
-    """The remarks on the graph in a folder; none where there is no graph."""
+    """The remarks on the graph in a folder; none where there is no graph, or (whoever needs it, says so) a torn one."""
     statistics, problems = (Path(folder) / name for name in ("statistics.json", "problems.json"))
-    if not statistics.is_file():
+    try:
+        return remarks(read_json(statistics), read_json(problems)) if statistics.is_file() else {}
+    except InputError:
         return {}
-    return remarks(read_json(statistics), read_json(problems) if problems.is_file() else None)
 
 
 def _repeated(duplicates: Mapping, statistics: Mapping) -> Iterator[str]:
