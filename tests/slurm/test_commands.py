@@ -73,6 +73,48 @@ def test_a_submission_waits_for_the_controller_and_is_made_once(slurm):
     assert (done.returncode, done.stdout) == (0, "7\n")
 
 
+LOST = "sbatch: error: Batch job submission failed: Unexpected message received"
+ASKED = ("sbatch", "--parsable", "--job-name", "kglm_1", "--comment", "rule_train_run_wildcards_a b")
+
+
+def test_a_submission_whose_answer_was_lost_is_made_again(slurm):
+    """Snakemake's executor plugin, issue 313: one such answer ended a workflow of 1,800 jobs."""
+    refused = FAILS_TWICE.replace("connect failure", LOST)
+    other = "printf '3\\trule_train_run_wildcards_b\\n'"
+    done = slurm(*ASKED, bodies={"sbatch": refused + "echo 7", "squeue": other})
+    assert (done.returncode, done.stdout) == (0, "7\n")
+
+
+def test_a_submission_that_was_taken_before_its_answer_was_lost_is_made_once(slurm, tmp_path):
+    bodies = {
+        "sbatch": f'echo x >>"$COUNT"; echo "{LOST}" >&2; exit 1',
+        "squeue": "printf '3\\trule_train_run_wildcards_b\\n5\\trule_train_run_wildcards_a b\\n'",
+    }
+    done = slurm(*ASKED, bodies=bodies)
+    assert (done.returncode, done.stdout) == (0, "5\n")
+    assert (tmp_path / "count").read_text() == "x\n"
+
+
+def test_a_submission_whose_answers_stay_away_is_an_error_in_the_end(slurm):
+    bodies = {"sbatch": f'echo "{LOST}" >&2; exit 1', "squeue": "exit 1"}
+    done = slurm(*ASKED, bodies=bodies)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "sacct: error: slurm_persist_conn_open_without_init: failed to open persistent connection: Connection refused",
+        "sacct: error: Problem talking to the database: Connection timed out",
+    ],
+)
+def test_a_database_that_is_away_is_not_waited_for(slurm, refusal):
+    """Snakemake's executor plugin, issues 331 and 207: it ended, or hung for hours, when the accounting was away."""
+    bodies = {"sacct": f"echo '{refusal}' >&2; exit 1", "squeue": "echo '4|RUNNING'"}
+    done = slurm("sacct", "-X", "--name", "kglm_1", bodies=bodies)
+    assert (done.returncode, done.stdout) == (0, "4|RUNNING\n")
+
+
 def test_another_refusal_is_told_at_once(slurm):
     done = slurm("sbatch", "x", bodies={"sbatch": "echo 'invalid partition' >&2; exit 4"})
     assert (done.returncode, done.stdout, done.stderr) == (4, "", "invalid partition\n")

@@ -127,3 +127,12 @@ def test_the_temperature_is_trained(outcome):
     folder, _ = outcome
     learnt = load_file(folder / "plain/run/weights/method.safetensors")["log_temperature"]
     assert learnt != np.float32(np.log(0.05))
+
+
+def test_the_adapter_is_saved_as_trained(outcome):
+    """Others saved an empty one (KoPA), or resumed with fresh matrices (peft issue 1678): B starts at 0."""
+    folder, _ = outcome
+    saved = load_file(folder / "plain/run/weights/adapter_model.safetensors")
+    matrices = {name: value for name, value in saved.items() if "lora_B" in name}
+    assert len(matrices) == len(saved) / 2 > 0
+    assert all(np.abs(value).max() > 0 for value in matrices.values())

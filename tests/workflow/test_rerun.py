@@ -69,6 +69,15 @@ def test_a_loss_retrains_the_runs_that_use_it(copy):
     assert not [path for path in planned if path.startswith(("data/", "corpora/", "models/", "specs/"))]
 
 
+def test_a_training_forced_anew_redoes_what_stands_on_it_and_nothing_else(copy):
+    """Snakemake issue 3095: consumers of a forced job were left out where its output had the former sum."""
+    forced = copy.snakemake("--dry-run", "--forcerun", "results/test/runs/kalm_umls/weights")
+    text = forced.stdout
+    assert forced.returncode == 0, forced.stderr
+    assert {"embed_run", "rank_queries", "evaluate_ranks"} <= set(re.findall(r"^rule (\w+):", text, re.MULTILINE))
+    assert set(re.findall(r"wildcards: run=(\S+)", text)) == {"kalm_umls"}
+
+
 def test_what_encodes_after_training_trains_nothing(copy):
     copy.insert_statement("training/stages.py", "embed")
     planned = copy.planned()
