@@ -289,13 +289,18 @@ def _plan(config: dict) -> Plan:
 
 
 def missing_packages(config: dict) -> list[str]:
-    """One line for each run of `build` that needs a package which is not installed here."""
+    """One line for each tracker, and each run of `build`, that needs a package which is not installed here."""
+    lines = [
+        f"report_to: the tracker {name} is not installed; pip install {name}, or leave it out"
+        for name in config.get("report_to", [])
+        if importlib.util.find_spec(name) is None
+    ]
     specs = [configuration.run_spec(config, name) for name in configuration.built_runs(config)]
     eight_bits = [spec["name"] for spec in specs if spec["parameters"].get("base_weights") == "int8"]
     if importlib.util.find_spec("bitsandbytes") is not None:
-        return []
+        return lines
     remedy = "install it where the jobs run (pip install bitsandbytes), or set base_weights: bfloat16"
-    return [f"{name}: 8-bit base weights need the package bitsandbytes; {remedy}" for name in eight_bits]
+    return lines + [f"{name}: 8-bit base weights need the package bitsandbytes; {remedy}" for name in eight_bits]
 
 
 def _judge(made: Plan, further: Sequence[str] = ()) -> None:

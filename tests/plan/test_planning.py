@@ -177,6 +177,11 @@ def test_the_check_asks_for_the_package_of_8_bit_weights(configured, tmp_path, m
     assert planning.missing_packages(configured) == []
 
 
+def test_a_tracker_that_is_not_installed_is_told(configured):
+    told = planning.missing_packages(configured | {"report_to": ["tensorboard", "wandb"], "build": []})
+    assert told == ["report_to: the tracker wandb is not installed; pip install wandb, or leave it out"]
+
+
 def test_the_workflow_asks_before_its_first_job(configured, tmp_path, monkeypatch, capfd):
     """Where all is fetched already, too; and no dry run waits for it."""
     monkeypatch.chdir(tmp_path)

@@ -40,6 +40,8 @@ onerror:
         partial_results.show(workflow, config)
 
 
+os.environ.setdefault("KGLM_REPORT_TO", ",".join(config.get("report_to", ["tensorboard"])) or "none")
+os.environ.setdefault("KGLM_PROCESS_TIMEOUT", str(config.get("process_timeout", 1800)))
 if config.get("mirror"):
     os.environ.setdefault("KGLM_MIRROR", config["mirror"])
 

@@ -38,6 +38,7 @@ from kglm.training.options import Training
 from kglm.training.provenance import environment, joules
 from kglm.training.schedule import Schedule
 from kglm.training.scorer import candidate_scorer
+from kglm.training.surroundings import process_timeout, trackers
 from kglm.training.validation import validator
 
 if TYPE_CHECKING:  # imported where it is used: torch is slow to load
@@ -152,11 +153,13 @@ def prepared(
         save_steps=options.save_every_steps or schedule.steps_per_epoch,
         save_total_limit=2,  # the one being written and the last whole one
         logging_steps=options.log_every_steps,
-        report_to=["tensorboard"],
+        report_to=trackers(),
+        ddp_timeout=process_timeout(),
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # all are constants, the known triples among them: equal everywhere
     )
     # transformers would put the model on all GPUs it sees, and make the loader's batches, which are whole steps, larger
     # by their number: all but the first of each would be dropped. Several GPUs are several processes.
