@@ -62,6 +62,8 @@ def test_hyper_parameters(results):
     assert "WN18RR, not as in the paper: learning-rate." in text
     assert "Not run at this scale: FB15k-237." in text
     assert "fixed in the code: optimizer." in text
+    _, _, long = make(spec | {"layout": "long"}, results)
+    assert "| learning-rate | 1e-4 | 0.001 |" in long and "| **FB15k-237** |" in long
     rows = [*spec["rows"][:-1], {"metric": "optimizer", "fixed": "AdamW"}]
     tex, _, text = make(spec | {"rows": rows}, results)
     assert "optimizer & AdamW & AdamW & AdamW" in tex and "fixed in the code" not in text
@@ -150,6 +152,13 @@ def test_the_formula_stands_with_what_is_published(results):
     assert "*link prediction here, the asked queries alone encoded*" in text
     assert "over 1 + their number" in text
     assert not cells.duplicated(["row", "metric"]).any()
+
+
+def test_cost_line_by_line(results):
+    results.run("ten")
+    _, _, text = make(COST | {"layout": "long"}, results)
+    assert "training: exponent of seconds |  | 0.88 |" in text
+    assert any(line.startswith("| training |") and line.endswith("|  |") for line in text.split("\n"))
 
 
 def test_cost_without_any_run(results):

@@ -217,6 +217,19 @@ def parameter_lines(cells: pd.DataFrame) -> Layout:
     )
 
 
+def record_lines(cells: pd.DataFrame) -> Layout:
+    """One line for each value, reported and reproduced, in blocks; where there are none, a block for each row."""
+    lines = []
+    for block, of in cells.groupby("block" if cells["block"].notna().any() else "row", sort=False):
+        lines.append(Line([block], [""], "block"))
+        for cell in of.to_dict("records"):
+            units = ["text" if isinstance(cell[kind], str) else cell["unit"] for kind in _LINES[:2]]
+            values = [number(cell[kind], unit) for kind, unit in zip(_LINES[:2], units, strict=True)]
+            if any(values):
+                lines.append(Line([cell["metric"], *values], [""] * 3))
+    return Layout(["Quantity", *_LINES[:2]], "lrr", lines)
+
+
 def text_lines(header: list[str], rows: list[list[str]], groups: Sequence[str] = ()) -> Layout:
     """Columns of running text: a narrow first one; of three the last is the widest, of more with titles the second.
 

@@ -25,6 +25,7 @@ from kglm.paper.layout import (
     method_lines,
     paper_grids,
     parameter_lines,
+    record_lines,
     text_lines,
     to_latex,
     to_markdown,
@@ -112,7 +113,9 @@ def _content(spec: dict, inputs: list[Path]) -> tuple[pd.DataFrame, list[Layout]
 
 
 def _layouts(kind: str, cells: pd.DataFrame, spec: dict) -> list[Layout]:
-    """The grids of a table; parameters and costs have one form, which is the paper's."""
+    """The grids of a table; parameters and costs have the paper's form unless another is asked for."""
+    if kind in ("hyper_parameters", "cost") and spec.get("layout") == "long":
+        return [record_lines(cells)]
     if kind == "hyper_parameters":
         return [parameter_lines(cells)]
     if kind == "cost":
