@@ -188,6 +188,15 @@ def test_an_answer_names_the_longest_candidate_it_begins_with():
     assert named(" .,\n", names) is None
 
 
+def test_an_answer_names_what_is_written_without_spaces_or_with_punctuation():
+    names = frozenset(map(normalise, ["北京", "北京大学", "서울", "Yahoo!", "(500) Days"]))
+    assert named("北京是首都", names) == "北京"
+    assert named("北京大学在北京", names) == "北京大学"
+    assert named("서울은 크다", names) == "서울"
+    assert named("Yahoo! is a company", names) == "yahoo"
+    assert named("(500) Days, a film", names) == normalise("(500) Days")
+
+
 @given(st.text("abcäß 7.-", min_size=1), st.sampled_from(["", ",", ", and more", "\nmore", '".']))
 def test_every_name_names_itself_whatever_follows(text, rest):
     name = normalise(text)

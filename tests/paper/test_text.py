@@ -17,11 +17,11 @@ from kglm.paper.text import defused, latex, markdown, one_line, read_spreadsheet
 NASTY = r"\input{x} & 50 % of $x_{1}^2$ #1 ~ <b>|</b> --- ''`` [] * \\[2pt]" + " é İ ł ß λ Ω 中 😀 \u202e\u0301"
 # What LaTeX makes of a character that is escaped; without it nothing of TeX's syntax may be left.
 COMMANDS = re.compile(
-    r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|ldots|ss|ae|AE|oe|OE|o|O|l|L)\{\}"
+    r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|ldots|ss|ae|AE|oe|OE|o|O|l|L|textbullet|S|pounds|copyright)\{\}"
     r"|\\[{}$&#%_]"
     r"|\\[`'^~=.u\"rHvc]\{(?:[A-Za-z]|\\[ij])\}"
-    r"|\\texttt\{U\+[0-9A-F]{4,6}\}"
-    r"|\$(?:\\[A-Za-z]+|-|\^\{[-1]\})\$"
+    r"|\\kglm(?:letters|wide|leftwards)\{[0-9A-F]{4,6}(?:,[0-9A-F]{4,6})*\}"
+    r"|\$(?:\\[A-Za-z]+|-|\^\{(?:[-123]|\\circ)\})\$"
     r"|\{['`\[\]*]?\}"
 )
 
@@ -46,7 +46,9 @@ def test_latex_escapes_one_by_one(text):
 def test_letters_beyond_ascii():
     assert latex("Gödel, Čapek, İstanbul, naïve") == r"G\"{o}del, \v{C}apek, \.{I}stanbul, na\"{\i}ve"
     assert latex("λ → Ω, 5 − 3, x⁻¹") == r"$\lambda$ $\rightarrow$ $\Omega$, 5 $-$ 3, x$^{-}$$^{1}$"
-    assert latex("中") == r"\texttt{U+4E2D}"
+    assert latex("中 中文, Ж ميم ا") == (
+        r"\kglmwide{4E2D} \kglmwide{4E2D,6587}, \kglmletters{0416} \kglmleftwards{0645,064A,0645,0020,0627}"
+    )
     assert latex("a--b") == "a-{}-b"
 
 

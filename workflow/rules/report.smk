@@ -46,7 +46,8 @@ rule draw_figure:
         code=lambda wildcards: code_hash("figure", config["figures"][wildcards.figure]["kind"]),
         caption=lambda wildcards: config["figures"][wildcards.figure]["caption"],
     shell:
-        'out={output.tex:q}; kglm figure --spec {input.spec:q} --inputs {input.sources:q} --out "${{out%.tex}}" > {log:q} 2>&1'
+        # On the screen as well: which letters no font has.
+        'out={output.tex:q}; kglm figure --spec {input.spec:q} --inputs {input.sources:q} --out "${{out%.tex}}" 2>&1 | tee {log:q}'
 
 
 rule audit_reported:
@@ -83,7 +84,7 @@ rule write_paper:
         code=code_hash("paper"),
     shell:
         "kglm paper --spec {input.spec:q} --tables {input.tables:q} --figures {input.figures:q} --audit {input.audit:q}"
-        " --out {output:q} > {log:q} 2>&1"
+        " --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule typeset_paper:
@@ -100,7 +101,18 @@ rule typeset_paper:
         # The same sources give the same bytes: no date of today goes into the file.
         """
         export SOURCE_DATE_EPOCH=0 FORCE_SOURCE_DATE=1
-        latexmk -cd -pdf -interaction=nonstopmode -halt-on-error {input:q} >{log:q} 2>&1
+        engine=-pdf
+        if head -n 1 {input:q} | grep -q 'program = lualatex'; then
+            has() {{ command -v "$1" && shift && kpsewhich "$@"; }} >/dev/null
+            if has lualatex fontspec.sty && has lualatex luaotfload.sty; then
+                engine=-pdflua
+            elif has xelatex fontspec.sty; then
+                engine=-pdfxe
+            else
+                echo "warning: {output} has code points for letters; Debian's texlive-luatex sets them" >&2
+            fi
+        fi
+        latexmk -cd $engine -interaction=nonstopmode -halt-on-error {input:q} >{log:q} 2>&1
         latexmk -cd -c {input:q} >>{log:q} 2>&1
         """
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from kglm.errors import InputError
+from kglm.kg.characters import inside_a_word
 from kglm.kg.graph import SPLITS, Graph
 from kglm.kg.instructions import TRIPLE_COMPLETION, prompt
 
@@ -140,8 +141,7 @@ def named(answer: str, candidates: Collection[str]) -> str | None:
     lines = answer.strip().split("\n")
     text = normalise(lines[0])
     for end in range(len(text), 0, -1):
-        inside_word = end < len(text) and text[end].isalnum() and text[end - 1].isalnum()
-        if not inside_word and (found := normalise(text[:end])) in candidates:
+        if not inside_a_word(text, end) and (found := normalise(text[:end])) in candidates:
             return found
     return None
 

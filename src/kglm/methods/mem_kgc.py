@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from kglm.kg.characters import as_a_word
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods import _interface
@@ -118,6 +119,6 @@ def nameless(graph: Graph, mask: str) -> list[str]:
     """The entities' descriptions with `mask` in place of the name; one without a description is told by its name."""
     names, descriptions = graph.entity_texts("name"), graph.entities["description"]
     return [
-        re.sub(rf"\b{re.escape(name)}\b", mask, text, flags=re.IGNORECASE) if name and text else text or name
+        re.sub(as_a_word(name), mask, text, flags=re.IGNORECASE) if name and text else text or name
         for name, text in zip(names, descriptions, strict=True)
     ]

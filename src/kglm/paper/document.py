@@ -8,6 +8,7 @@ import pandas as pd
 
 from kglm.errors import InputError
 from kglm.files import atomic_file
+from kglm.paper.letters import letters_in, preamble
 from kglm.paper.text import latex, read_spreadsheet
 
 DEVIATIONS = ["paper", "point", "described", "here", "reason"]
@@ -39,14 +40,14 @@ def paper(
     A figure with a table of the same name is typeset as that table. What was not run is told by
     the .csv beside each table. `deviations` is a CSV file with the columns `DEVIATIONS`; the package has one.
     `audit` is what the stage of that name wrote (.tex), an appendix. `failures` of the spec are sentences on the jobs
-    that failed; they stand first.
+    that failed; they stand first. With letters that pdfLaTeX has not, the first line names the engine that sets them.
     """
     figure_names = {Path(path).stem for path in figures}
     as_table = {Path(path).stem: Path(path) for path in tables if Path(path).stem in figure_names}
     shown_tables = [Path(path) for path in tables if Path(path).stem not in figure_names]
     shown_figures = [as_table.get(Path(path).stem, Path(path)) for path in figures]
     template = _Template(Path(__file__).with_name("paper.tex").read_text("utf-8"))
-    text = template.substitute(
+    parts = dict(
         title=latex(spec.get("title", TITLE)),
         scale=latex(spec.get("scale", "of these results")),
         failures=_failures(spec.get("failures", [])),
@@ -56,6 +57,10 @@ def paper(
         deviations=_deviations(deviations or Path(__file__).with_name("deviations.csv")),
         audit=_inputs([audit] if audit else [], out),
     )
+    floats = [path.with_suffix(".tex") for path in (*shown_tables, *shown_figures)]
+    texts = [path.read_text("utf-8") for path in floats if path.is_file()]
+    engine, letters = preamble(letters_in([*parts.values(), *texts]), "paper")
+    text = template.substitute(parts, engine=engine, letters=letters)
     with atomic_file(out) as temporary:
         temporary.write_text(text, "utf-8", newline="\n")
 

@@ -1,5 +1,9 @@
 """Figures, each as PDF (the same bytes for the same inputs), PNG and a LaTeX float with its caption."""
 
+import re
+import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,6 +12,8 @@ from matplotlib.figure import Figure
 from kglm.errors import InputError
 from kglm.files import atomic_file, with_ending
 from kglm.paper import charts, degree_charts, run_charts
+from kglm.paper.fonts import fonts_for, missing_line
+from kglm.paper.letters import with_letters
 from kglm.paper.text import latex
 
 # A Figure of its own has no window and no global state: pyplot is never asked for.
@@ -18,6 +24,7 @@ FLOAT = r"""\begin{{figure}}[htbp]
 \label{{fig:{name}}}
 \end{{figure}}
 """
+_MISSING = re.compile(r"Glyph (\d+) .* missing from")
 _KINDS = {
     "similarity": charts.similarity,
     "bars": charts.bars,
@@ -39,7 +46,28 @@ def figure(spec: dict, inputs: list[Path], out: Path) -> None:
     if spec["kind"] not in _KINDS:
         raise InputError(f"unknown kind of figure {spec['kind']!r}", spec["name"])
     out = Path(out)
-    with mpl.style.context(Path(__file__).with_name("kglm.mplstyle")):
+    drawn, caption, missing = _drawn(spec, inputs, out)
+    if missing:  # by the usual font: drawn again with fonts that have the letters
+        fonts, nowhere = fonts_for(missing)
+        if fonts:
+            drawn, caption, _ = _drawn(spec, inputs, out, [font.family for font in fonts])
+        if nowhere:
+            print(missing_line(spec["name"], nowhere), file=sys.stderr)
+    width = min(1.0, round(drawn.get_figwidth() / charts.PAGE_WIDTH, 2))
+    path = f"{out.parent.name}/{out.name}.pdf"
+    tex = FLOAT.format(width=width, path=path, caption=latex(caption), name=spec["name"])
+    with atomic_file(with_ending(out, "tex")) as temporary:
+        temporary.write_text(with_letters(tex), "utf-8", newline="\n")
+
+
+def _drawn(
+    spec: dict, inputs: list[Path], out: Path, further_fonts: Sequence[str] = ()
+) -> tuple[Figure, str, set[int]]:
+    """Draw and save; the figure, its caption, and the letters (code points) that none of the fonts has."""
+    style = Path(__file__).with_name("kglm.mplstyle")
+    with mpl.style.context(style), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        mpl.rcParams["font.family"] = [*mpl.rcParams["font.family"], *further_fonts]
         drawn = Figure()
         facts = _KINDS[spec["kind"]](spec, inputs, drawn)
         scale = f"Scale: {spec['scale']}." if spec.get("scale") else ""
@@ -49,11 +77,13 @@ def figure(spec: dict, inputs: list[Path], out: Path) -> None:
         for ending, about in metadata.items():
             with atomic_file(with_ending(out, ending)) as temporary:
                 drawn.savefig(temporary, format=ending, metadata=about)
-    width = min(1.0, round(drawn.get_figwidth() / charts.PAGE_WIDTH, 2))
-    path = f"{out.parent.name}/{out.name}.pdf"
-    tex = FLOAT.format(width=width, path=path, caption=latex(caption), name=spec["name"])
-    with atomic_file(with_ending(out, "tex")) as temporary:
-        temporary.write_text(tex, "utf-8", newline="\n")
+    missing = set()
+    for warning in told:
+        if glyph := _MISSING.match(str(warning.message)):
+            missing.add(int(glyph[1]))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return drawn, caption, missing
 
 
 def _published(spec: dict, inputs: list[Path]) -> str:

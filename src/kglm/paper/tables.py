@@ -30,6 +30,7 @@ from kglm.paper.layout import (
     to_latex,
     to_markdown,
 )
+from kglm.paper.letters import with_letters
 from kglm.paper.quotations import cases, entities
 from kglm.paper.text import latex, markdown, spreadsheet
 
@@ -80,7 +81,7 @@ def table(spec: dict, inputs: list[Path], out: Path) -> None:
         tex = PAGES.format(tabular=tabular, notes=below)
     grids = "\n".join(map(to_markdown, layouts))
     text = "\n".join([f"**{markdown(caption)}**", "", grids, *(f"* {markdown(note)}" for note in notes), ""])
-    _write(with_ending(out, "tex"), tex)
+    _write(with_ending(out, "tex"), with_letters(tex))
     _write(with_ending(out, "md"), text)
     _write(with_ending(out, "csv"), spreadsheet(frame))
 

@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -50,6 +52,19 @@ _LATEX = {
     "†": r"$\dagger$",
     "⁻": r"$^{-}$",
     "¹": r"$^{1}$",
+    "²": r"$^{2}$",
+    "³": r"$^{3}$",
+    "°": r"$^{\circ}$",
+    "≈": r"$\approx$",
+    "√": r"$\surd$",
+    "⊙": r"$\odot$",
+    "∈": r"$\in$",
+    "∪": r"$\cup$",
+    "∩": r"$\cap$",
+    "•": r"\textbullet{}",
+    "§": r"\S{}",
+    "£": r"\pounds{}",
+    "©": r"\copyright{}",
     "‘": "`",
     "’": "'",
     "“": "``",
@@ -90,7 +105,12 @@ _ACCENTS = {
 }
 
 
-def _character(character: str) -> str:
+_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]"  # Hebrew, Syriac, Arabic and their like
+_LEFTWARDS = re.compile(rf"({_LEFT}+(?: {_LEFT}+)*)")
+
+
+def _character(character: str) -> str | None:
+    """A character in what pdfLaTeX's fonts have; None for those that they have not."""
     if character in _LATEX:
         return _LATEX[character]
     if character.isascii():
@@ -99,8 +119,7 @@ def _character(character: str) -> str:
     if len(marks) == 1 and marks[0] in _ACCENTS and base.isascii() and base.isalpha():
         dotless = {"i": r"\i", "j": r"\j"}.get(base, base)
         return rf"\{_ACCENTS[marks[0]]}{{{dotless}}}"
-    # pdfLaTeX's fonts hold no other letters; the code point at least can be looked up.
-    return rf"\texttt{{U+{ord(character):04X}}}"
+    return None
 
 
 def one_line(text: str) -> str:
@@ -111,8 +130,31 @@ def one_line(text: str) -> str:
 
 
 def latex(text: object) -> str:
-    """Plain text as LaTeX, in ASCII only, safe anywhere in a paragraph, a caption or a table cell."""
-    return "".join(map(_character, re.sub(r"-(?=-)", "-\u2060", one_line(str(text)))))
+    """Plain text as LaTeX, in ASCII only, safe anywhere in a paragraph, a caption or a table cell.
+
+    Letters that pdfLaTeX's fonts have not are the argument of a command (see `kglm.paper.letters`), as code points.
+    """
+    shown = re.sub(r"-(?=-)", "-\u2060", unicodedata.normalize("NFC", one_line(str(text))))
+    # Words from right to left are one run with the spaces between them: each for itself would stand where it is first.
+    parts = enumerate(_LEFTWARDS.split(shown))
+    return "".join(_set("kglmleftwards", part) if odd % 2 else _leftwards_apart(part) for odd, part in parts)
+
+
+def _leftwards_apart(text: str) -> str:
+    """As `latex`, of a text without letters that are written from right to left."""
+    runs = groupby(text, key=_command)
+    return "".join(_set(command, run) if command else "".join(map(_character, run)) for command, run in runs)
+
+
+def _command(character: str) -> str:
+    """Which of `kglm.paper.letters.COMMANDS` a letter is set by; "" for what pdfLaTeX's fonts have."""
+    if _character(character) is not None:
+        return ""
+    return "kglmwide" if unicodedata.east_asian_width(character) in ("W", "F") else "kglmletters"
+
+
+def _set(command: str, letters: Iterable[str]) -> str:
+    return rf"\{command}{{{','.join(f'{ord(letter):04X}' for letter in letters)}}}"
 
 
 def markdown(text: object) -> str:
