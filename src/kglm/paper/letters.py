@@ -29,7 +29,8 @@ _PREAMBLE = r"""\usepackage{iftex}
 \protected\def\kglmletters#1{{\kglm@set{}{#1}}}
 \protected\def\kglmwide#1{{\kglm@set{\hskip0pt plus 0.05em\relax}{#1}}}
 \def\kglm@joined{\addfontfeature{Script=Arabic}}
-\protected\def\kglmleftwards#1{{\let\kglm@shape\kglm@joined\ifLuaTeX\textdir TRT\else\beginR\fi\kglm@set{}{#1}\ifLuaTeX\else\endR\fi}}
+\protected\def\kglmleftwards#1{{\let\kglm@shape\kglm@joined
+  \ifLuaTeX\textdir TRT\else\beginR\fi\kglm@set{}{#1}\ifLuaTeX\else\endR\fi}}
 \ifXeTeX\TeXXeTstate=1\fi
 \makeatother
 \fi
