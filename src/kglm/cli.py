@@ -41,6 +41,7 @@ STAGES = {
     "clusters": "kglm.analysis.clusters:clusters",
     "attention": "kglm.analysis.attention:attention",
     "cost": "kglm.analysis.cost:cost",
+    "doctor": "kglm.doctor:doctor",
     "plan": "kglm.planning:plan",
     "check": "kglm.planning:check",
     "audit": "kglm.paper.audit:audit",
