@@ -115,6 +115,7 @@ def test_a_relation_without_text(build, tmp_path):
 
 
 def test_inverse_texts(build, tmp_path):
+    assert build(inverse_texts={"likes": "is \ud83d\ude00"}).relations["inverse"].tolist() == ["is 😀"]
     assert build(inverse_texts={"likes": "is liked by"}).relations["inverse"].tolist() == ["is liked by"]
     with pytest.raises(InputError, match="no triple has the relation hates"):
         build(inverse_texts={"hates": "is hated by"})

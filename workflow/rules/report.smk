@@ -109,7 +109,7 @@ rule typeset_paper:
             elif has xelatex fontspec.sty; then
                 engine=-pdfxe
             else
-                echo "warning: {output} has code points for letters; Debian's texlive-luatex sets them" >&2
+                echo "warning: code points instead of letters, for Debian's texlive-luatex is not here:" {output:q} >&2
             fi
         fi
         latexmk -cd $engine -interaction=nonstopmode -halt-on-error {input:q} >{log:q} 2>&1

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from kglm.artefacts import TRIPLES, TRIPLES_WITH_INVERSE, write_parquet
 from kglm.errors import InputError
 from kglm.files import MARK, atomic_directory, check_files, claim_files, write_json
+from kglm.kg.characters import whole
 from kglm.kg.configuration import check
 from kglm.kg.graph import SPLITS, Graph
 from kglm.kg.negatives import corrupted, true_keys
@@ -252,7 +253,7 @@ def _relation_frame(spec: Mapping, raw: Path, ids: pa.Array, files: list[_File])
         remedy = "add it, or end the entry's `relation_texts` with `from_ids: true`"
         raise InputError(f"relation {without[0]} has no text", _place_of(without[0].as_py(), files), remedy)
     inverse = dict(zip(ids.to_pylist(), (f"inverse {one}" for one in text.to_pylist()), strict=True))
-    written = spec.get("inverse_texts", {})
+    written = {id: whole(text) for id, text in spec.get("inverse_texts", {}).items()}
     if unknown := sorted(written.keys() - inverse.keys()):
         what = f"no triple has the relation {unknown[0]}"
         raise InputError(what, "inverse_texts", f"the relations are {', '.join(list(inverse)[:20])}")
