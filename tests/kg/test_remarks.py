@@ -112,7 +112,7 @@ def test_what_is_told_is_printed_with_a_remedy_and_what_is_accepted_is_kept(buil
     build(files, accepted=["reversed"])
     told = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[0] for line in told] == ["note"] * len(told)
-    assert any("1 of 1 valid triples stand in train, too; take the triples out" in line for line in told)
+    assert any("1 of 1 valid triples stand in train, too; take out what" in line for line in told)
     assert any("`accepted: [repeated]`" in line for line in told)
     assert not any("reversed" in line for line in told)
     problems = json.loads((tmp_path / "out/problems.json").read_text())

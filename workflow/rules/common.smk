@@ -29,7 +29,7 @@ onstart:
 onsuccess:
     if workflow.is_main_process:
         partial_results.remove(config)
-        for dataset in configuration.built_datasets(config):
+        for dataset in config["datasets"]:  # those whose graphs are here
             found = remarks.remarks_in(f"{config['results']}/{config['scale']}/data/{dataset}")
             if found:
                 print(f"note: {remarks.sentence(dataset, found)}", file=sys.stderr)

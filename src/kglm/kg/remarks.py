@@ -12,7 +12,7 @@ from kglm.files import read_json
 
 # Each kind: what `accepted` names it by -> what a reader should do who does not mean it.
 KINDS = {
-    "repeated": "take the triples out of valid and test",
+    "repeated": "take out what stands twice",
     "reversed": "split anew with `ratio`, which keeps both directions together, or read such a row as easy",
     "unseen": "an entity that train has not is placed by its text alone; look for other spellings of its id",
     "alike_ids": "write each id in one way",
