@@ -172,6 +172,24 @@ def test_quads_are_triples_of_all_graphs(tmp_path):
         read_triples(write(tmp_path, "<http://x/a> <http://x/r> .\n", "train.nq"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.nt", r'<a:a> <a:l> "\UFFFFFFFF" .'),
+        ("train.nq", r'<a:\UFFFFFFFF> <a:l> "x" <a:g> .'),
+        ("train.ttl", r"@prefix x: <http://x/\UFFFFFFFF> ."),
+        ("train.ttl", 'x:a x:l "t"@e0n-GB .'),
+        ("train.ttl", "@prefix x: <http://x/> .\nx:a x:r x:b .@prefix"),
+        ("train.ttl", "@base <http:\t//y/> .\n<z> a <w> ."),
+        ("train.ttl", '@prefix x: <http://x/> .\nx:a x:l "x"^^x'),
+        ("train.ttl", "@prefix x: <http://x/> .\n" + "[ x:r " * 5000),
+    ],
+)
+def test_what_an_rdf_parser_stumbles_over_is_told_in_one_line(tmp_path, name, content):
+    with pytest.raises(InputError, match=r"train\.\w+(:\d+)?: (not|holds no triples)"):
+        read_triples(write(tmp_path, content, name))
+
+
 LABELS = {
     '"Venice"@EN, "Venedig"@de': "Venice",
     '"Venice"@en-GB, "Venedig"@de': "Venice",

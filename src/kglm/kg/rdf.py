@@ -100,7 +100,7 @@ def _by_line(path: Path, parse, sink: _Sink, labels: dict[str, BNode], complaint
     for number, line in enumerate(read_lines(path).to_pylist(), start=1):
         try:
             parse(line)
-        except (ParserError, ValueError):  # ValueError: an escape that stands for no character
+        except (ParserError, ValueError, OverflowError):  # the last two: an escape that stands for no character
             what, remedy = complaint.split("; ")
             raise InputError(what, f"{path}:{number}", remedy) from None
         lines += [number] * (len(sink.found) - len(lines))
@@ -128,6 +128,11 @@ def _turtle(path: Path) -> Iterable[_Statement]:
         graph.parse(data=text, format="turtle", publicID="file:///")
     except BadSyntax as error:
         raise InputError("not Turtle", f"{path}:{error.lines + 1}", "mend the syntax near this line") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # rdflib's parser has many more for what is no Turtle, Exception itself among them
+        told = str(error).partition("\n")[0][:80] or type(error).__name__
+        raise InputError(f"not Turtle ({told})", path, "mend its syntax") from None
     numbers: dict[Node, BNode] = {}
     for statement in graph.found:
         for node in statement:
