@@ -7,8 +7,7 @@ Whoever includes a table alone sees the code points; the document defines the co
 import re
 import sys
 from collections.abc import Iterable
-
-from kglm.paper.fonts import Font, fonts_for, missing_line
+from pathlib import Path
 
 # Letters as they come; those that a line may break between; those that are written from right to left.
 COMMANDS = ("kglmletters", "kglmwide", "kglmleftwards")
@@ -54,22 +53,24 @@ def preamble(letters: set[int], where: str) -> tuple[str, str]:
     """
     if not letters:
         return "", ""
+    from kglm.paper.fonts import fonts_for, missing_line  # matplotlib: no table should wait for it
+
     fonts, nowhere = fonts_for(letters)
     if nowhere:
         print(missing_line(where, nowhere), file=sys.stderr)
     if not fonts:
         return "", _PLAIN
     names = [f"kglmfont{chr(ord('a') + number)}" for number in range(len(fonts))]
-    loaded = "".join(_loaded(name, font) for name, font in zip(names, fonts, strict=True))
+    loaded = "".join(_loaded(name, font.path) for name, font in zip(names, fonts, strict=True))
     choice = ""
     for name in reversed(names):
         choice = rf"\{name}" + (rf'\iffontchar\font"\kglm@code\relax\else{choice}\fi' if choice else "")
     return ENGINE, _PREAMBLE % {"plain": _PLAIN, "fonts": loaded, "choice": choice}
 
 
-def _loaded(name: str, font: Font) -> str:
-    place = f"Path={font.path.parent.as_posix()}/"
+def _loaded(name: str, path: Path) -> str:
+    place = f"Path={path.parent.as_posix()}/"
     plain, shaped = (
-        rf"\newfontface\{name}{{{font.path.name}}}[{options}]" for options in (place, f"{place},Renderer=HarfBuzz")
+        rf"\newfontface\{name}{{{path.name}}}[{options}]" for options in (place, f"{place},Renderer=HarfBuzz")
     )
     return rf"\ifLuaTeX{shaped}\else{plain}\fi" + "\n"
