@@ -9,8 +9,10 @@ import argparse
 import importlib
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -42,6 +44,7 @@ STAGES = {
     "attention": "kglm.analysis.attention:attention",
     "cost": "kglm.analysis.cost:cost",
     "doctor": "kglm.doctor:doctor",
+    "predict": "kglm.inference.predict:predict",
     "plan": "kglm.planning:plan",
     "check": "kglm.planning:check",
     "audit": "kglm.paper.audit:audit",
@@ -77,30 +80,50 @@ def read_spec(path: Path) -> dict:
 
 
 def _parser(stage: str, function) -> argparse.ArgumentParser:
-    summary = (inspect.getdoc(function) or "").split("\n")[0]
-    parser = argparse.ArgumentParser(prog=f"kglm {stage}", description=summary)
+    """The options of a stage: its parameters; what its docstring says of each ("name: …") is the help."""
+    document = inspect.getdoc(function) or ""
+    parser = argparse.ArgumentParser(prog=f"kglm {stage}", description=document.split("\n")[0])
+    told = dict(re.findall(r"^(\w+): (.+)$", document, re.MULTILINE))
+    hints = get_type_hints(function)
     for parameter in inspect.signature(function).parameters.values():
-        many = "list" in str(parameter.annotation)
+        kind, many, empty = _kind(hints[parameter.name])
         given = None if parameter.default is inspect.Parameter.empty else parameter.default
-        required = given is None and "None" not in str(parameter.annotation)
+        required, text = given is None and not empty, told.get(parameter.name)
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            parser.add_argument(
-                parameter.name,
-                type=Path,
-                default=given,
-                nargs=None if required else "?",
-                metavar=parameter.name.upper(),
-            )
+            nargs, name = (None if required else "?"), parameter.name
+            parser.add_argument(name, type=kind, default=given, nargs=nargs, metavar=name.upper(), help=text)
             continue
+        option = f"--{parameter.name.replace('_', '-')}"
+        if kind is bool:
+            parser.add_argument(option, action="store_true", help=text)
+            continue
+        choices = list(get_args(kind)) or None
+        metavar = {"spec": "FILE", "shard": "K/N"}.get(parameter.name) or _METAVARS.get(kind)
         parser.add_argument(
-            f"--{parameter.name.replace('_', '-')}",
-            type=str if parameter.annotation is str else Path,
+            option,
+            type=str if choices else kind,
+            choices=choices,
             required=required,
             default=given,
             nargs="*" if many else None,
-            metavar={"spec": "FILE", "shard": "K/N"}.get(parameter.name, "PATH"),
+            metavar=metavar,
+            help=text,
         )
     return parser
+
+
+_METAVARS = {Path: "PATH", int: "N", str: "TEXT"}
+
+
+def _kind(annotation: object) -> tuple[type, bool, bool]:
+    """The type of an option's value, whether there are many, and whether there may be none."""
+    inside = get_args(annotation)
+    if type(None) in inside:
+        kind, many, _ = _kind(next(part for part in inside if part is not type(None)))
+        return kind, many, True
+    if get_origin(annotation) is list:
+        return inside[0], True, False
+    return (annotation if annotation in (Path, str, int, bool) or get_origin(annotation) is Literal else Path), False, False
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,6 +28,7 @@ class Method(torch.nn.Module, ABC):
     Parameters: ClassVar[type[Options]]  # frozen dataclass: the method's own hyper-parameters
     criterion: ClassVar[str]  # the figure of validation that chooses the best weights
     inverse_triples: ClassVar[bool] = True  # trained on (t, r⁻¹, h) beside (h, r, t)
+    reads_new_entities: ClassVar[bool] = False  # an entity's text says all, or nearly all: none needs a vector of its own
 
     def __init__(self, parameters: Any, graph: Graph, model: Path):
         super().__init__()
@@ -179,5 +180,10 @@ def restore(method: Method, state: dict[str, torch.Tensor], where: Path) -> None
 
 def build_method(name: str, parameters: dict, graph: Graph, model: Path) -> Method:
     """The method of the file methods/<name>.py, with its parameters checked against its dataclass."""
-    module = importlib.import_module(f"kglm.methods.{name}")
-    return module.Method(module.Method.Parameters.of(parameters, f"method {name}"), graph, model)
+    of = method_class(name)
+    return of(of.Parameters.of(parameters, f"method {name}"), graph, model)
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of the file methods/<name>.py."""
+    return importlib.import_module(f"kglm.methods.{name}").Method

@@ -25,6 +25,7 @@ class Method(_interface.Untrained, DualViewEncoder, _interface.LinkPredictor):
     """See the module."""
 
     Parameters = Parameters
+    reads_new_entities = True
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):
         super().__init__(parameters, graph, model)

@@ -36,6 +36,7 @@ class Method(BinaryClassifier, _interface.CandidateScorer):
     """See the module."""
 
     Parameters = Parameters
+    reads_new_entities = True
     criterion = "accuracy"  # as it is trained, and far cheaper than ranks
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):

@@ -36,6 +36,7 @@ class Method(BinaryClassifier):
     """See the module."""
 
     Parameters = Parameters
+    reads_new_entities = True
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):
         super().__init__(parameters, graph, model)

@@ -43,6 +43,7 @@ class Method(_interface.LinkPredictor):
     """See the module."""
 
     Parameters = Parameters
+    reads_new_entities = True
     published_with_all_pairs = True
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):

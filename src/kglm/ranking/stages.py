@@ -92,10 +92,10 @@ def embeddings_scorer(knowledge: Graph, embeddings: Path) -> ScorerOf:
     return embedding_scorer(knowledge, *_embedded(knowledge, embeddings))
 
 
-def _embedded(knowledge: Graph, embeddings: Path) -> "tuple[_Queries, np.ndarray | EmbeddingFile, MatchingMLP | None]":
+def _embedded(knowledge: Graph, embeddings: Path) -> "tuple[StoredQueries, np.ndarray | EmbeddingFile, MatchingMLP | None]":
     interaction = embeddings / "interaction.safetensors"
     return (
-        _Queries(embeddings / "queries.safetensors", knowledge),
+        StoredQueries(embeddings / "queries.safetensors", knowledge),
         open_embeddings(embeddings / "entities.safetensors"),
         read_interaction(interaction) if interaction.exists() else None,
     )
@@ -118,7 +118,7 @@ def _protocol(spec: dict, interaction: MatchingMLP | None) -> str:
     return protocol
 
 
-class _Queries:
+class StoredQueries:
     """The rows of queries.safetensors by (head, relation)."""
 
     def __init__(self, path: Path, graph: Graph):
@@ -139,10 +139,18 @@ class _Queries:
         self._order = np.argsort(keys)
         self._keys = keys[self._order]
 
-    def __call__(self, heads: np.ndarray, relations: np.ndarray) -> np.ndarray:
+    def known(self, heads: np.ndarray, relations: np.ndarray) -> np.ndarray:
+        """Which of the queries have an embedding: bool (n,)."""
+        return self._places(heads, relations)[1]
+
+    def _places(self, heads: np.ndarray, relations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         wanted = heads * self._width + relations
         position = np.searchsorted(self._keys, wanted)
-        found = np.append(self._keys, -1)[position] == wanted
+        return position, np.append(self._keys, -1)[position] == wanted
+
+    def __call__(self, heads: np.ndarray, relations: np.ndarray) -> np.ndarray:
+        """The embeddings (n, d) of queries; InputError for one that has none."""
+        position, found = self._places(heads, relations)
         if not found.all():
             first = np.argmin(found)
             what = f"has no embedding of the query (head {heads[first]}, relation {relations[first]}, ?)"

@@ -247,15 +247,19 @@ def _proposals(method: CandidateScorer, graph: Graph, size: int, proposed: Path,
 
 
 def _loaded(spec: dict, graph: Path, model: Path | None, weights: Path) -> tuple[Method, Graph]:
+    loaded = Graph.read(graph)
+    return loaded_method(spec, loaded, model, weights), loaded
+
+
+def loaded_method(spec: dict, loaded: Graph, model: Path | None, weights: Path) -> Method:
     """A run's method with its weights, on the GPU where there is one."""
     import torch
     from accelerate.utils import set_seed
 
     set_seed(spec["seed"])
-    loaded = Graph.read(graph)
     method = build_method(spec["method"], spec["parameters"], loaded, model)
     method.load(weights)
-    return method.to("cuda" if torch.cuda.is_available() else "cpu").eval(), loaded
+    return method.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def _part(rows: np.ndarray, shard: str) -> np.ndarray:
