@@ -123,7 +123,8 @@ def _kind(annotation: object) -> tuple[type, bool, bool]:
         return kind, many, True
     if get_origin(annotation) is list:
         return inside[0], True, False
-    return (annotation if annotation in (Path, str, int, bool) or get_origin(annotation) is Literal else Path), False, False
+    known = annotation in (Path, str, int, bool) or get_origin(annotation) is Literal
+    return (annotation if known else Path), False, False
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,12 +1,10 @@
 """Finished runs on the ring, laid out as the workflow lays them out."""
 
-import importlib
-import json
 from pathlib import Path
 
 import pytest
 
-from kglm.methods._interface import CandidateScorer, LinkPredictor
+from kglm.methods._interface import CandidateScorer, LinkPredictor, method_class
 from kglm.ranking.stages import rank
 from kglm.training.stages import embed, rank_by_model, train
 from methods.test_contract import CASES
@@ -39,7 +37,7 @@ def finished(scale, request):
         spec |= {"parameters": parameters, "training": training}
         graph, out = scale / "data/ring", scale / "runs" / spec["name"]
         train(spec, graph, model, scale / "scratch" / name, out)
-        method, ranks, best = importlib.import_module(f"kglm.methods.{name}").Method, out / "ranks.parquet", out / "a.parquet"
+        method, ranks, best = method_class(name), out / "ranks.parquet", out / "answers.parquet"
         if issubclass(method, CandidateScorer):
             rank_by_model({"name": name, "answers": 1, "run": spec}, graph, model, out / "weights", ranks, best)
         elif issubclass(method, LinkPredictor):
@@ -49,13 +47,3 @@ def finished(scale, request):
         return out
 
     return make
-
-
-@pytest.fixture
-def mine(finished, tmp_path):
-    """A function that gives a copy of a run's record to change."""
-
-    def copy(name: str) -> dict:
-        return json.loads((finished(name) / "run.json").read_text())
-
-    return copy

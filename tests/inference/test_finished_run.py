@@ -22,7 +22,8 @@ def test_ranks_of_gold_answers_are_those_of_the_run(name, finished):
         Query(h, r, None) if direction == "tail" else Query(None, r, t)
         for direction, h, r, t in ranks[["direction", "head", "relation", "tail"]].itertuples(index=False)
     ]
-    found = run.answers(queries, top=run.graph.entity_count, known="only").set_index(["head", "relation", "tail", "asked"])
+    found = run.answers(queries, top=run.graph.entity_count, known="only")
+    found = found.set_index(["head", "relation", "tail", "asked"])
     ids, relations = run.entities.ids, run.relations.ids
     wanted = [(ids[row.head], relations[row.relation], ids[row.tail], row.direction) for row in ranks.itertuples()]
     np.testing.assert_array_equal(found.loc[wanted, "rank"], ranks["realistic"])

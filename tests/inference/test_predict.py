@@ -49,7 +49,8 @@ def test_new_entities_and_a_text(finished, tmp_path, capsys):
     assert {"'=1+1", "ant"} <= set(found["tail"]), "no cell is a formula"
     assert main(["predict", *options, "--text", "a small animal that follows the ant"]) == 0
     assert set(rows(capsys.readouterr().out)["head"]) == {"text"}
-    assert main(["predict", *options, "--text", "a small animal that follows the ant", "--tail", "bee"]) == 0
+    assert main(["predict", options[0], "--text", "a small animal that follows the ant", "--tail", "bee"]) == 0
+    assert set(rows(capsys.readouterr().out)["relation"]) == {"next", "across"}
 
 
 def test_the_formats(finished, tmp_path, capsys):

@@ -72,7 +72,8 @@ class FinishedRun:
             return read_json(record)["spec"]
         if spec.is_file():  # of a run that takes another's weights
             return read_json(spec)
-        raise InputError("is no finished run: it has no run.json", self.folder, "name a folder results/<scale>/runs/<run>")
+        remedy = "name a folder results/<scale>/runs/<run>"
+        raise InputError("is no finished run: it has no run.json", self.folder, remedy)
 
     def with_entities(self, entities: pd.DataFrame) -> "FinishedRun":
         """The same run that also knows `entities` (columns id, name, description), which are only a text to it.
@@ -107,7 +108,8 @@ class FinishedRun:
     def query(self, head: str | None = None, relation: str | None = None, tail: str | None = None) -> Query:
         """A query by ids or names; InputError unless exactly two of the three are given."""
         if sum(part is not None for part in (head, relation, tail)) != 2:
-            raise InputError("gives not two of head, relation and tail", "a query", "leave out the one that is asked for")
+            remedy = "leave out the one that is asked for"
+            raise InputError("gives not two of head, relation and tail", "a query", remedy)
         ends = [None if end is None else self.entities.number(end) for end in (head, tail)]
         return Query(ends[0], None if relation is None else self.relations.number(relation), ends[1])
 
@@ -159,8 +161,8 @@ class FinishedRun:
         columns = {
             name: [ids[name][value] for value in np.broadcast_to(part, len(places))] for name, part in parts.items()
         }
-        measured = {"rank": realistic_ranks(scores, ~is_known, places), "score": scores[places], "known": is_known[places]}
-        return pd.DataFrame(columns | {"asked": query.asked} | measured)[COLUMNS]
+        columns |= {"asked": query.asked, "rank": realistic_ranks(scores, ~is_known, places)}
+        return pd.DataFrame(columns | {"score": scores[places], "known": is_known[places]})[COLUMNS]
 
     def known(self, query: Query) -> np.ndarray:
         """Which answers are in train, valid or test: bool."""

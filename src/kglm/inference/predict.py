@@ -44,7 +44,7 @@ def predict(
     tail: the tail of the query, by id or name
     text: a new entity that is a text only, and the query's head, or its tail where a head is given
     entities: file of new entities, tab-separated: id, name, description; they are candidates, and queries may name them
-    queries: file of many queries, tab-separated: head, relation, tail, with what is asked for empty; - for standard input
+    queries: file of queries, tab-separated: head, relation, tail, what is asked for empty; - for standard input
     missing: instead of a query, the N most plausible triples of each relation (or of --relation) that the graph lacks
     top: how many answers
     known: what becomes of answers in train, valid or test: exclude, mark or only
@@ -86,7 +86,8 @@ def _new_entities(path: Path | None, text: str | None) -> pd.DataFrame:
             rows.append((row[0], row[1], row[2] if len(row) == 3 else ""))
     frame = pd.DataFrame(rows, columns=NEW)
     if frame["id"].duplicated().any():
-        raise InputError("stands twice", f"id {frame.loc[frame['id'].duplicated(), 'id'].iloc[0]!r}", "give each its own")
+        twice = frame.loc[frame["id"].duplicated(), "id"].iloc[0]
+        raise InputError("stands twice", f"id {twice!r}", "give each new entity its own")
     return frame
 
 

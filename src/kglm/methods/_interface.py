@@ -28,7 +28,7 @@ class Method(torch.nn.Module, ABC):
     Parameters: ClassVar[type[Options]]  # frozen dataclass: the method's own hyper-parameters
     criterion: ClassVar[str]  # the figure of validation that chooses the best weights
     inverse_triples: ClassVar[bool] = True  # trained on (t, r⁻¹, h) beside (h, r, t)
-    reads_new_entities: ClassVar[bool] = False  # an entity's text says all, or nearly all: none needs a vector of its own
+    reads_new_entities: ClassVar[bool] = False  # an entity's text says all, or nearly all, that is to be known of it
 
     def __init__(self, parameters: Any, graph: Graph, model: Path):
         super().__init__()

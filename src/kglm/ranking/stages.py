@@ -92,7 +92,9 @@ def embeddings_scorer(knowledge: Graph, embeddings: Path) -> ScorerOf:
     return embedding_scorer(knowledge, *_embedded(knowledge, embeddings))
 
 
-def _embedded(knowledge: Graph, embeddings: Path) -> "tuple[StoredQueries, np.ndarray | EmbeddingFile, MatchingMLP | None]":
+def _embedded(
+    knowledge: Graph, embeddings: Path
+) -> "tuple[StoredQueries, np.ndarray | EmbeddingFile, MatchingMLP | None]":
     interaction = embeddings / "interaction.safetensors"
     return (
         StoredQueries(embeddings / "queries.safetensors", knowledge),
