@@ -13,8 +13,7 @@ else:
 
     configfile: "config.yaml"
 
-    configuration.without_files_left_out(configuration.expand_home(config))
-    validation.check_or_exit(config, f"{workflow.basedir}/workflow/schemas")
+    validation.check_or_exit(workflow, config)
     configuration.completed(config)
 
 

@@ -8,16 +8,15 @@ alone, without Snakemake, wherever the package is installed.
 import argparse
 import importlib
 import inspect
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-import yaml
-
 from kglm.errors import InputError
 from kglm.files import disk_trouble, refuse_place
+from kglm.options import check_keys
+from kglm.yamlfile import read_yaml
 
 # stage -> "module:function"; the module is imported when the stage is called, so that no stage pays for another's.
 STAGES = {
@@ -67,16 +66,22 @@ def load_stage(name: str):
 
 def read_spec(path: Path) -> dict:
     """A stage's configuration from a JSON or YAML file; InputError where it is missing or no mapping."""
-    try:
-        text = Path(path).read_text("utf-8")
-        spec = json.loads(text) if Path(path).suffix == ".json" else yaml.safe_load(text)
-    except FileNotFoundError:
-        raise InputError("no such file", path, "give the stage's configuration with --spec") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"neither JSON nor YAML ({error})", path) from None
-    if not isinstance(spec, dict):
-        raise InputError("holds no mapping", path)
-    return spec
+    spec = read_yaml(path)
+    check_keys(spec, path)
+    return _closed(spec)
+
+
+class _Spec(dict):
+    """A specification, or a mapping in it: a key that a stage asks for and that is missing is told in one line."""
+
+    def __missing__(self, key: str):
+        raise InputError(f"key {key!r} is missing", "option spec", "give a specification of this stage's kind")
+
+
+def _closed(value: object) -> object:
+    if isinstance(value, dict):
+        return _Spec({key: _closed(inner) for key, inner in value.items()})
+    return [_closed(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _parser(stage: str, function) -> argparse.ArgumentParser:

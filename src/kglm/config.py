@@ -11,16 +11,14 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from kglm.cli import STAGES
 from kglm.errors import InputError
 from kglm.options import Option, options_in
 from kglm.paper.inputs import figure_inputs, result_file, run_ids, table_inputs
 from kglm.paper.results import NO_MODEL
+from kglm.yamlfile import read_yaml
 
 PACKAGE = Path(__file__).parent
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C where it is built
 DEFAULT_VARIANT = "as_described"
 ANALYSES = ("anisotropy", "similarity", "perplexity", "mmlu", "kgqa", "clusters", "attention", "cost")
 
@@ -37,27 +35,33 @@ def merge(*layers: dict) -> dict:
 
 def read(*paths: Path) -> dict:
     """config.yaml and its overlays as one configuration; InputError where one is missing or no mapping."""
-    layers = []
-    for path in paths:
-        try:
-            layers.append(yaml.load(Path(path).read_text("utf-8"), LOADER))
-        except FileNotFoundError:
-            raise InputError("no such file", path) from None
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"no YAML ({error})", path) from None
-        if not isinstance(layers[-1], dict):
-            raise InputError("holds no mapping", path, "write key: value")
-    return completed(without_files_left_out(expand_home(merge(*layers))))
+    return completed(without_files_left_out(expand_home(merge(*map(read_yaml, paths)))))
 
 
 def expand_home(config: dict) -> dict:
-    """`~` in `results` stands for the home folder, as in all other paths of the configuration; in place.
+    """`~` stands for the home folder in all paths of the configuration: results, mirror, files, models; in place.
 
-    Once and here: the shell of a job and Python would each make another folder of it.
+    Once and here: the shell of a job and Python would each make another folder of it, and Snakemake takes none.
     """
-    if isinstance(config.get("results"), str):
-        config["results"] = os.path.expanduser(config["results"])
+    for key in ("results", "mirror"):
+        _expand(config, key)
+    entries = [entry for section in ("datasets", "corpora", "models") for entry in _values(config.get(section))]
+    for entry in entries:
+        _expand(entry, "path")
+        if isinstance(entry, dict) and isinstance(files := entry.get("files"), dict):
+            for name in files:
+                _expand(files, name)
+                _expand(files[name], "path")
     return config
+
+
+def _values(section: object) -> list:
+    return list(section.values()) if isinstance(section, dict) else []
+
+
+def _expand(entry: object, key: str) -> None:
+    if isinstance(entry, dict) and isinstance(entry.get(key), str):
+        entry[key] = os.path.expanduser(entry[key])
 
 
 def without_files_left_out(config: dict) -> dict:
@@ -156,6 +160,27 @@ def method_options(method: str) -> dict[str, Option]:
 def training_options() -> dict[str, Option]:
     """The options of the training loop."""
     return _dataclass_fields("training/options.py", "Training")
+
+
+@cache
+def of_weights(method: str) -> tuple[str, ...]:
+    """The parameters without which a method's weights mean something else (read from its source)."""
+    return _class_value(method, "of_weights", ())
+
+
+@cache
+def base_model(method: str) -> str:
+    """Which base model a method takes: any, causal or none (read from its source)."""
+    return _class_value(method, "base_model", "any")
+
+
+def _class_value(method: str, name: str, default: object) -> object:
+    tree = ast.parse((PACKAGE / "methods" / f"{method}.py").read_text("utf-8"))
+    bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Method"]
+    for node in (node for body in bodies for node in body if isinstance(node, ast.Assign)):
+        if ast.unparse(node.targets[0]) == name:
+            return ast.literal_eval(node.value)
+    return default
 
 
 @cache

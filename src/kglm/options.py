@@ -78,8 +78,8 @@ def option_of(annotation: Any, default: Any = None) -> Option:
     if annotation in _KINDS:
         return Option(annotation.__name__, default=default)
     origin, inside = get_origin(annotation), get_args(annotation)
-    if annotation is list:
-        return Option("", default=default, many=list)
+    if annotation in (list, dict):
+        return Option("", default=default, many=annotation)
     if origin is Literal:
         return Option(type(inside[0]).__name__, inside, default)
     if origin is Annotated:
@@ -122,7 +122,7 @@ def _literal(node: ast.expr | None) -> Any:
 def _annotation(node: ast.expr) -> Any:
     """An annotation of this module's grammar; `object` stands for any other."""
     if isinstance(node, ast.Name):
-        return _NAMES.get(node.id) or {kind.__name__: kind for kind in (*_KINDS, list)}.get(node.id, object)
+        return _NAMES.get(node.id) or {kind.__name__: kind for kind in (*_KINDS, list, dict)}.get(node.id, object)
     if isinstance(node, ast.BinOp) and ast.unparse(node.right) == "None":
         return _annotation(node.left) | None
     if isinstance(node, ast.Subscript):

@@ -1,5 +1,6 @@
 """`kglm plan` and `kglm check`: what the runs of `build` need, and whether it is there, before anything begins."""
 
+import importlib
 import importlib.util
 import shutil
 import sys
@@ -9,11 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kglm import config as configuration
+from kglm.analysis.common import choose_options
+from kglm.cli import STAGES
 from kglm.errors import InputError
 from kglm.files import atomic_file
 from kglm.lm.access import check_access
+from kglm.methods._interface import method_class
 from kglm.plan import cost, memory, work
 from kglm.plan.models import Architecture, architecture
+from kglm.training.options import Training
+from kglm.training.specification import completed
 
 GIB, GB = 1 << 30, 10**9
 PROCESS = GIB // 2  # of a process on a CPU before it does anything: Python and libraries
@@ -277,10 +283,22 @@ def check(configfile: list[Path] = (Path("config.yaml"),)) -> None:
     config = configuration.read(*configfile)
     folder = Path(config["results"]) / config["scale"]
     check_access({name: config["models"][name] for name in configuration.built_models(config)}, folder / "models")
+    check_options(config)
     made = _plan(config)
     with atomic_file(folder / "plan.txt") as temporary:
         temporary.write_text(made.text(), "utf-8")
     _judge(made, missing_packages(config))
+
+
+def check_options(config: dict) -> None:
+    """InputError for options of runs or analyses of `build` that do not go together, which only their code can tell."""
+    for name in configuration.built_runs(config):
+        spec = completed(configuration.run_spec(config, name), f"config: runs.{name}")
+        if spec["training"]["epochs"]:
+            method_class(spec["method"]).check_training(Training.of(spec["training"]))
+        for analysis in configuration.ANALYSES:
+            module = importlib.import_module(STAGES[analysis].partition(":")[0])
+            choose_options(configuration.analysis_spec(config, analysis, name), module.Parameters)
 
 
 def _plan(config: dict) -> Plan:

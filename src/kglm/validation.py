@@ -1,11 +1,11 @@
 """The configuration against its closed, typed schemas and against itself: the first problem, in one line."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
@@ -16,6 +16,7 @@ from kglm.errors import InputError
 from kglm.files import write_json
 from kglm.kg.configuration import Validator, check_addresses
 from kglm.options import check_keys, listed, mistyped, problems, unknown
+from kglm.yamlfile import read_yaml
 
 
 def check(config: dict, schemas: Path) -> None:
@@ -31,20 +32,37 @@ def check(config: dict, schemas: Path) -> None:
         raise problem
 
 
-def check_or_exit(config: dict, schemas: Path) -> None:
-    """As `check`, for the Snakefile: the line goes to standard error and the exit status is 1."""
+def check_or_exit(workflow, config: dict) -> None:
+    """As `check`, for the Snakefile: the line goes to standard error and the exit status is 1.
+
+    `workflow` is Snakemake's own. Its files of configuration are read once more: it drops keys that stand twice.
+    """
     try:
-        check(config, schemas)
+        if not os.path.samefile(os.getcwd(), workflow.basedir):
+            remedy = f"start it there (cd {workflow.basedir}); paths of the configuration are relative to it"
+            raise InputError("is not the folder of the Snakefile", os.getcwd(), remedy)
+        for path in workflow.configfiles:
+            read_yaml(path)
+        check(configuration.without_files_left_out(configuration.expand_home(config)), schemas_of(workflow))
     except InputError as error:
         raise SystemExit(f"kglm: {error}") from None
 
 
-def check_needs_or_exit(config: dict) -> None:
+def schemas_of(workflow) -> Path:
+    """The folder of the schemas beside a Snakefile."""
+    return Path(workflow.basedir) / "workflow/schemas"
+
+
+def check_needs_or_exit(workflow, config: dict) -> None:
     """Before the first job: access to gated models, room on GPUs and disk (`kglm check`); else the exit status is 1.
 
     In a process of its own, for it counts parameters with torch. The resolved configuration stands in
-    <results>/<scale>/config.json.
+    <results>/<scale>/config.json. Nothing is asked where no job of `workflow`, Snakemake's own, is that of a run or
+    of a model.
     """
+    jobs = workflow.dag.needrun_jobs(exclude_finished=False)
+    if not any({"run", "model"} & set(job.wildcards.keys()) for job in jobs):
+        return
     resolved = Path(config["results"]) / config["scale"] / "config.json"
     try:
         write_json(config, resolved)
@@ -57,14 +75,9 @@ def check_needs_or_exit(config: dict) -> None:
 
 def validator(schemas: Path) -> Validator:
     """The schema config.schema.yaml; it may refer to others in its folder."""
-    contents = {path.name: _read(path) for path in Path(schemas).glob("*.schema.yaml")}
+    contents = {path.name: read_yaml(path) for path in Path(schemas).glob("*.schema.yaml")}
     resources = [(name, Resource.from_contents(schema, DRAFT202012)) for name, schema in contents.items()]
     return Validator(contents["config.schema.yaml"], registry=Registry().with_resources(resources))
-
-
-def _read(path: Path) -> dict:
-    with open(path, encoding="utf-8") as stream:
-        return yaml.load(stream, configuration.LOADER)
 
 
 def _explained(error: ValidationError) -> InputError:
@@ -103,19 +116,42 @@ def _problems(config: dict) -> Iterator[InputError]:
         variants = config["methods"][run["method"]].get("variants", {})
         if (variant := run.get("variant", DEFAULT_VARIANT)) not in {*variants, DEFAULT_VARIANT}:
             yield unknown(variant, variants, _key("runs", name, "variant"), "variant")
+        yield from _model_problems(config, name)
         yield from _option_problems(run, run["method"], _key("runs", name))
         yield from _weights_problems(config, name)
     yield from _analysis_problems(config)
     yield from _build_problems(config)
 
 
+def _model_problems(config: dict, name: str) -> Iterator[InputError]:
+    """A run has a base model of the kind that its method takes, or none where the method takes none."""
+    run, where = config["runs"][name], _key("runs", name)
+    asked, method = configuration.base_model(run["method"]), run["method"]
+    if asked == "none" and "model" in run:
+        yield InputError(f"the method {method} takes no base model", _key(where, "model"), "leave it out")
+    if asked != "none" and "model" not in run:
+        known = listed(config["models"])
+        yield InputError(
+            f"key 'model' is missing; the method {method} needs a base model", where, f"add one of {known}"
+        )
+    if asked == "causal" and config["models"].get(run.get("model"), {}).get("architecture") == "bert":
+        what = f"{run['model']} reads both ways; the method {method} needs a decoder"
+        yield InputError(what, _key(where, "model"), "choose a LLaMA or a GPT-2")
+
+
 def _weights_problems(config: dict, name: str) -> Iterator[InputError]:
     """A run that ranks another's weights needs the same method and model, and weights of its own making there."""
     run, where = config["runs"][name], _key("runs", name, "weights")
     other = config["runs"][run["weights"]] if "weights" in run else run
-    for key in ("method", "model"):
+    for key in ("method", "model", "dataset"):
         if run.get(key) != other.get(key):
             yield InputError(f"the run {run['weights']} has another {key}", where, f"give both the same {key}")
+    if other["method"] == run["method"]:
+        own, made = (configuration.run_spec(config, each)["parameters"] for each in (name, run.get("weights", name)))
+        for key in configuration.of_weights(run["method"]):
+            if own[key] != made[key]:
+                what = f"the run {run['weights']} trains with {key} {made[key]}, this one has {own[key]}"
+                yield InputError(what, where, "give both the same")
     if "weights" in run and "weights" in other:
         yield InputError(f"the run {run['weights']} trains nothing itself", where, f"name {other['weights']}")
 

@@ -21,7 +21,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # stands behind an ancient file that is itself made anew.
 onstart:
     if workflow.is_main_process:  # and not in each submitted job
-        validation.check_needs_or_exit(config)
+        validation.check_needs_or_exit(workflow, config)
     # What is submitted works on the configuration, the rules and the code of this moment.
     frozen.hand_on(workflow, config)
 
@@ -165,13 +165,18 @@ def scratch_corpora(wildcards):
 
 def own_files(section):
     """The files of this machine that an entry names: fetched again when they change."""
-    return lambda wildcards: configuration.local_files(config[section][wildcards[0]])
+    return lambda wildcards: [
+        path.replace("{", "{{").replace("}", "}}")  # braces are Snakemake's own
+        for path in configuration.local_files(config[section][wildcards[0]])
+    ]
 
 
 def own_contents(section):
     """The sums of these files: what is in them counts, whatever their times say."""
-    files = own_files(section)
-    return lambda wildcards: [sha256(path) for path in files(wildcards) if os.path.isfile(path)]
+    files = configuration.local_files
+    return lambda wildcards: [
+        sha256(path) for path in files(config[section][wildcards[0]]) if os.path.isfile(path)
+    ]
 
 
 def analysed_corpus(analysis, file="test.txt"):

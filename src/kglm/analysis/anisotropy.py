@@ -14,10 +14,11 @@ from kglm.analysis.common import (
     read_tensor,
 )
 from kglm.analysis.geometry import alignment, sentence_anisotropy, theorem2, uniformity
-from kglm.analysis.loading import load_pair
+from kglm.analysis.loading import check_run, load_pair
+from kglm.binding import check_embeddings
 from kglm.errors import InputError
 from kglm.files import write_json
-from kglm.kg.graph import SPLITS, Graph, evenly_spaced
+from kglm.kg.graph import Graph, evenly_spaced
 from kglm.options import Count, Options, Positive, Size
 
 
@@ -54,6 +55,7 @@ def anisotropy(
     the same measures are taken on the graph's entities, and alignment on its pairs.
     """
     options = choose_options(spec, Parameters)
+    check_run(spec["run"], weights, model)
     passages = read_passages(corpus)
     sentences = [passages[row] for row in evenly_spaced(len(passages), options["sentences"])]
     if len(sentences) < 2:
@@ -62,7 +64,9 @@ def anisotropy(
     layers = _encode(model, weights, sentences, options)
     on_graph = {"alignment": None, "entities": None}
     if graph is not None and embeddings is not None:
-        on_graph = _measure_graph(Graph.read(graph), embeddings, temperature, options)
+        knowledge = Graph.read(graph)
+        check_embeddings(embeddings, knowledge, spec["run"]["name"])
+        on_graph = _measure_graph(knowledge, embeddings, temperature, options)
     values = [sentence_anisotropy(layer) for layer in layers]
     result = identity(spec) | {
         "corpus": Path(corpus).name,
@@ -122,8 +126,6 @@ def _temperature(weights: Path, default: float) -> tuple[float, str]:
 def _measure_graph(graph: Graph, embeddings: Path, temperature: float, options: dict) -> dict:
     """Alignment over true pairs of one split, both directions; the measures of a cloud over entities."""
     limit, split = options["entities"], options["split"]
-    if split not in SPLITS:
-        raise InputError(f"unknown split {split!r}", remedy=f"choose one of {', '.join(SPLITS)}")
     queries, answers = _true_pairs(graph, Path(embeddings) / "queries.safetensors", split)
     chosen = evenly_spaced(len(queries), limit)
     pairs = [

@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from kglm.analysis.common import choose_options, find_entity, find_relation, identity
+from kglm.analysis.loading import check_run
 from kglm.errors import InputError
 from kglm.files import atomic_file, write_json
 from kglm.kg.graph import Graph
@@ -36,6 +37,7 @@ def attention(spec: dict, graph: Path, model: Path, weights: Path, out: Path) ->
     method = build_method(run["method"], run["parameters"], knowledge, model)
     if not hasattr(method, "attention_weights"):
         raise InputError(f"{run['method']} has no knowledge mask", spec["name"], "choose a run of kg_bilm")
+    check_run(run, weights, model, knowledge)
     method.load(weights)
     method.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     layers, visible = method.attention_weights(head, relation)

@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from kglm.analysis.common import choose_options, find_relation, identity, read_tensor
+from kglm.binding import check_embeddings
 from kglm.errors import InputError
 from kglm.files import atomic_file, write_json
 from kglm.kg.graph import Graph
@@ -38,6 +39,7 @@ def clusters(spec: dict, graph: Path, embeddings: Path, out: Path) -> None:
 
     options = choose_options(spec, Parameters)
     knowledge, seed = Graph.read(graph), options["seed"]
+    check_embeddings(embeddings, knowledge, spec["run"]["name"])
     rows = choose_entities(knowledge.entity_count, options["entities"], seed)
     labels, names = choose_groups(group_entities(knowledge, options["groups"], seed)[rows], options["largest"])
     vectors = read_positions(Path(embeddings), rows)

@@ -16,6 +16,7 @@ from kglm.methods._interface import LinkPredictor, Method, build_method
 from kglm.options import Options, Seed, Size, Sizes
 from kglm.training.options import Training
 from kglm.training.schedule import Schedule
+from kglm.training.specification import completed
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def cost(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) 
     whole triples; the matching of vectors is left out. "all_pairs": the same where a method's publication encodes
     each relation with each entity, whatever is asked.
     """
-    options, run = choose_options(spec, Parameters), spec["run"]
+    options, run = choose_options(spec, Parameters), completed(spec["run"], "spec.run")
     knowledge, training = Graph.read(graph), Training.of(run["training"])
     train, test = (_drawn(knowledge.split(name), options["seed"]) for name in ("train", "test"))
     entities = _drawn(np.arange(knowledge.entity_count), options["seed"])
@@ -53,6 +54,7 @@ def cost(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) 
         return _on_device(build_method(run["method"], run["parameters"] | changes, knowledge, model))
 
     method = build()
+    method.run = run
     method.load(weights)
     measured = {"link_prediction": measure_link_prediction(method, test, entities, training, options)}
     if isinstance(method, LinkPredictor) and method.published_with_all_pairs:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from kglm.analysis.common import choose_options, find_entity, find_relation, identity, is_reference, proportion
-from kglm.analysis.loading import context_length, load_pair
+from kglm.analysis.loading import check_run, context_length, load_pair
 from kglm.analysis.questions import (
     TASKS,
     Question,
@@ -71,6 +71,7 @@ def kgqa(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None
     """
     options = choose_options(spec, Parameters)
     knowledge = Graph.read(graph)
+    check_run(spec["run"], weights, model, knowledge)
     wording = Wording(knowledge, _entity_texts(knowledge, options), options["prefix_inverse"])
     triples = sample_triples(knowledge, options["questions"], options["seed"])
     shown = _shown_triples(knowledge, triples, options["cases"])

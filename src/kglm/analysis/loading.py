@@ -5,9 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kglm.binding import MADE_OF, check_weights
+from kglm.kg.graph import Graph
+from kglm.methods._interface import method_class
+from kglm.training.specification import completed
+
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def check_run(run: dict, weights: Path, model: Path, graph: Graph | None = None) -> None:
+    """InputError where weights are not those that a run's specification, base model and graph ask for."""
+    if not (Path(weights) / MADE_OF).is_file():  # an older version wrote them
+        return
+    run = completed(run, "spec.run")
+    parameters = {key: run["parameters"][key] for key in method_class(run["method"]).of_weights}
+    check_weights(weights, run["method"], parameters, graph, model, run)
 
 
 def load_pair(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kglm.analysis.common import choose_options, identity, proportion
-from kglm.analysis.loading import context_length, harness_model, load_pair
+from kglm.analysis.loading import check_run, context_length, harness_model, load_pair
 from kglm.artefacts import QUESTIONS, read_parquet
 from kglm.errors import InputError
 from kglm.files import write_json
@@ -36,6 +36,7 @@ def mmlu(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) -> Non
     letter of greatest log-likelihood behind the prompt, the first one on a tie.
     """
     options = choose_options(spec, Parameters)
+    check_run(spec["run"], weights, model)
     subjects = _read(corpus)
     loaded, tokenizer = load_pair(model, weights, options["dtype"])
     harness = harness_model(loaded, tokenizer, context_length(loaded, options["context"]), options["batch_size"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from kglm.analysis.common import choose_options, identity, read_passages
-from kglm.analysis.loading import context_length, harness_model, load_pair
+from kglm.analysis.loading import check_run, context_length, harness_model, load_pair
 from kglm.files import write_json
 from kglm.options import Options, Size
 
@@ -30,6 +30,7 @@ def perplexity(spec: dict, model: Path, weights: Path, corpus: Path, out: Path) 
     begin token (the end token where there is none), the last filled up with the text before it.
     """
     options = choose_options(spec, Parameters)
+    check_run(spec["run"], weights, model)
     documents = _documents(read_passages(corpus)[: options["passages"]], options["documents"])
     loaded, tokenizer = load_pair(model, weights, options["dtype"])
     context = context_length(loaded, options["context"])

@@ -8,7 +8,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from kglm.analysis.common import choose_options, find_entity, identity, is_reference, read_passages, read_tensor
-from kglm.analysis.loading import load_pair
+from kglm.analysis.loading import check_run, load_pair
+from kglm.binding import check_embeddings
 from kglm.errors import InputError
 from kglm.files import atomic_file, write_json
 from kglm.kg.graph import Graph
@@ -46,6 +47,8 @@ def similarity(spec: dict, model: Path, weights: Path, corpus: Path, graph: Path
     """
     options = choose_options(spec, Parameters)
     knowledge, folder = Graph.read(graph), Path(embeddings)
+    check_run(spec["run"], weights, model, knowledge)
+    check_embeddings(folder, knowledge, spec["run"]["name"])
     triples, of_triples = _triple_matrix(knowledge, folder, options["triples"], options["seed"])
     sentences, of_sentences = _sentence_matrix(model, weights, corpus, options)
     entities = [find_entity(knowledge, reference) for reference in options["entities"]]

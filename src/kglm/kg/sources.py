@@ -107,6 +107,10 @@ def _fetch_file(spec: Mapping, name: str, target: Path, downloads: _Downloads) -
 
 
 def _sources(spec: Mapping, name: str, entry: Mapping) -> Iterator[_Source]:
+    if "path" in entry:
+        yield _Source("path", entry["path"], Path(entry["path"]).expanduser(), entry.get("member"))
+        if "sha256" not in entry:  # what the user wrote, and nothing else: no sum tells other content from it
+            return
     folder = entry.get("mirror_folder", spec.get("mirror_folder", spec.get("name", "")))
     for mirror in filter(None, (os.environ.get("KGLM_MIRROR"), spec.get("mirror"))):
         for suffix in ("", *COMPRESSED):
@@ -115,8 +119,6 @@ def _sources(spec: Mapping, name: str, entry: Mapping) -> Iterator[_Source]:
                 yield _Source("mirror", f"{folder}/{name}{suffix}", path)
     if "package" in entry:
         yield _Source("package", entry["package"], _in_package(entry["package"]), entry.get("member"))
-    if "path" in entry:
-        yield _Source("path", entry["path"], Path(entry["path"]).expanduser(), entry.get("member"))
     addresses = entry.get("url", spec["base_url"] + name if "base_url" in spec and "path" not in entry else [])
     for address in [addresses] if isinstance(addresses, str | Mapping) else addresses:
         address = {"url": address} if isinstance(address, str) else address

@@ -1,8 +1,10 @@
 """What the training loop, the embedder and the ranker ask of a method; one file beside this one for each."""
 
 import importlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,10 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from kglm.artefacts import read_tensors
+from kglm.binding import MADE_OF, check_weights, made_of
 from kglm.errors import InputError
 from kglm.files import write_json
 from kglm.kg.graph import Graph
-from kglm.options import Options
+from kglm.options import Options, unknown
 from kglm.ranking.matching import MatchingMLP, pair_scores
 
 WEIGHTS = "method.safetensors"
@@ -29,10 +32,19 @@ class Method(torch.nn.Module, ABC):
     criterion: ClassVar[str]  # the figure of validation that chooses the best weights
     inverse_triples: ClassVar[bool] = True  # trained on (t, r⁻¹, h) beside (h, r, t)
     reads_new_entities: ClassVar[bool] = False  # an entity's text says all, or nearly all, that is to be known of it
+    # Parameters without which the weights mean something else, though their shapes may be the same.
+    of_weights: ClassVar[tuple[str, ...]] = ()
+    base_model: ClassVar[str] = "any"  # any, causal (one that reads from left to right) or none
+    run: dict | None = None  # the specification that it is trained or used by, where there is one
 
     def __init__(self, parameters: Any, graph: Graph, model: Path):
         super().__init__()
-        self.graph = graph
+        self.graph, self._model_folder = graph, model
+        self._parameters_given = asdict(parameters) if is_dataclass(parameters) else {}
+
+    @classmethod
+    def check_training(cls, options: Any) -> None:
+        """InputError for options (`kglm.training.options.Training`) that the method cannot be trained with."""
 
     @abstractmethod
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
@@ -78,12 +90,31 @@ class Method(torch.nn.Module, ABC):
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
     def save(self, directory: Path) -> None:
-        """Write what training changes, as safetensors, into a directory."""
+        """Write what training changes, as safetensors, into a directory, and beside it what it is made of."""
+        self.write(directory)
+        write_json(self.made_of(), Path(directory) / MADE_OF)
+
+    def load(self, directory: Path) -> None:
+        """Read what `save` wrote; InputError where it is of another model, graph or run, see `kglm.binding`."""
+        parameters = {key: self._parameters_given[key] for key in self.of_weights}
+        check_weights(directory, self._name, parameters, self.graph, self._model_folder, self.run)
+        self.read(directory)
+
+    def made_of(self) -> dict:
+        """See `kglm.binding`."""
+        return made_of(self._name, self._parameters_given, self.graph, self._model_folder, self.run)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    def write(self, directory: Path) -> None:
+        """What `save` writes of the weights."""
         state = {name: tensor.cpu().contiguous() for name, tensor in self.trainable().items()}
         save_file(state, Path(directory) / WEIGHTS)
 
-    def load(self, directory: Path) -> None:
-        """Read what `save` wrote; InputError where it belongs to another model."""
+    def read(self, directory: Path) -> None:
+        """Read what `write` wrote; InputError where names or shapes are another model's."""
         restore(self, read_tensors(Path(directory) / WEIGHTS, "pt"), Path(directory) / WEIGHTS)
 
 
@@ -180,10 +211,13 @@ def restore(method: Method, state: dict[str, torch.Tensor], where: Path) -> None
 
 def build_method(name: str, parameters: dict, graph: Graph, model: Path) -> Method:
     """The method of the file methods/<name>.py, with its parameters checked against its dataclass."""
-    of = method_class(name)
-    return of(of.Parameters.of(parameters, f"method {name}"), graph, model)
+    method = method_class(name)
+    return method(method.Parameters.of(parameters, f"method {name}"), graph, model)
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of the file methods/<name>.py."""
+    """The method of the file methods/<name>.py; InputError where there is none."""
+    known = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    if name not in known and f"kglm.methods.{name}" not in sys.modules:
+        raise unknown(name, known, "spec", "method")
     return importlib.import_module(f"kglm.methods.{name}").Method

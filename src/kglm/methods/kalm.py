@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from kglm.artefacts import read_tensors
 from kglm.errors import InputError
+from kglm.files import read_json
 from kglm.kg.graph import Graph
 from kglm.kg.instructions import TRIPLE_COMPLETION, prompt
 from kglm.lm.language_model import load_causal, load_tokenizer, pad
@@ -71,6 +72,8 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
 
     Parameters = Parameters
     reads_new_entities = True
+    base_model = "causal"
+    of_weights = ("lora_modules", "lora_rank", "lora_alpha")
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):
         super().__init__(parameters, graph, model)
@@ -83,6 +86,9 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         self.relation_texts = graph.relation_texts(p.inverse_text)
         self.train_triples = graph.split("train", inverse=True)
         causal = load_causal(model, dtype=p.base_weights)
+        if causal.config.model_type == "bert":
+            what = "is a BERT, which reads both ways: its completion would see the answer"
+            raise InputError(what, model, "give kalm a decoder (LLaMA, Mistral, GPT-2)")
         if p.gradient_checkpointing:
             causal.activation_checkpointing_enable({"use_reentrant": False})
             causal.enable_input_require_grads()
@@ -167,21 +173,26 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         total = torch.nn.functional.cross_entropy(predicted, expected, ignore_index=IGNORED, reduction="sum")
         return mean_over_processes(total, (expected != IGNORED).sum().float())
 
-    def save(self, directory: Path) -> None:
+    def write(self, directory: Path) -> None:
         """A peft adapter folder, and the temperature beside it in method.safetensors."""
         self.adapted.save_pretrained(str(directory), safe_serialization=True, save_embedding_layers=False)
         (Path(directory) / "README.md").unlink(missing_ok=True)  # peft's empty model card
         save_file({"log_temperature": self.log_temperature.detach().cpu()}, Path(directory) / "method.safetensors")
 
-    def load(self, directory: Path) -> None:
-        """Read what `save` wrote."""
-        from peft import set_peft_model_state_dict
+    def read(self, directory: Path) -> None:
+        """Read what `write` wrote; InputError for an adapter of other modules, rank or alpha."""
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-        state = read_tensors(Path(directory) / "adapter_model.safetensors", "pt")
-        try:
-            set_peft_model_state_dict(self.adapted, state)
-        except RuntimeError:  # torch's word for tensors of another shape
-            raise InputError(FOREIGN, Path(directory) / "adapter_model.safetensors", "train this run again") from None
+        file = Path(directory) / "adapter_model.safetensors"
+        state, own = read_tensors(file, "pt"), get_peft_model_state_dict(self.adapted, save_embedding_layers=False)
+        # peft takes the tensors that it finds, and scales them by its own alpha.
+        if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in own.items()}:
+            raise InputError(FOREIGN, file, "its LoRA has other modules or another rank: train this run again")
+        alpha = read_json(Path(directory) / "adapter_config.json").get("lora_alpha")
+        if alpha != self.parameters_.lora_alpha:
+            what = f"its LoRA was trained with lora_alpha {alpha}, this run has {self.parameters_.lora_alpha}"
+            raise InputError(what, file, "give both the same")
+        set_peft_model_state_dict(self.adapted, state)
         with torch.no_grad():
             own = read_tensors(Path(directory) / "method.safetensors", "pt")
             self.log_temperature.copy_(own["log_temperature"])

@@ -97,6 +97,7 @@ class Method(_interface.LinkPredictor):
     """See the module."""
 
     Parameters = Parameters
+    of_weights = ("lora_modules", "lora_rank", "lora_alpha")
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path):
         super().__init__(parameters, graph, model)

@@ -27,6 +27,7 @@ class Method(_interface.Untrained, _interface.CandidateScorer):
     """See the module."""
 
     Parameters = Parameters
+    base_model = "none"
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path | None):
         super().__init__(parameters, graph, model)

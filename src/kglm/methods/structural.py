@@ -139,7 +139,21 @@ class Method(_interface.CandidateScorer):
     """See the module."""
 
     Parameters = Parameters
+    base_model = "none"
     inverse_triples = False
+    of_weights = (
+        "interaction",
+        "dimension",
+        "relation_dimension",
+        "norm",
+        "unit_entities",
+        "inverse_relations",
+        "height",
+        "channels",
+        "layers",
+        "bases",
+        "blocks",
+    )
 
     def __init__(self, parameters: Parameters, graph: Graph, model: Path | None):
         super().__init__(parameters, graph, model)
@@ -155,12 +169,17 @@ class Method(_interface.CandidateScorer):
 
     # Training
 
-    def fit(self, options: Any, seed: int, checkpoints: Path, validate: Callable[[], dict[str, float]]) -> dict:
-        """See Method; by PyKEEN's loop, in fp32 and in one process."""
+    @classmethod
+    def check_training(cls, options: Any) -> None:
+        """See Method."""
         if options.precision != "fp32":
             _refuse(f"PyKEEN's loops train in fp32, not in {options.precision}", "set the training's precision: fp32")
         if options.other_learning_rate:
             _refuse("there is no language model beside which others learn", "leave other_learning_rate out")
+
+    def fit(self, options: Any, seed: int, checkpoints: Path, validate: Callable[[], dict[str, float]]) -> dict:
+        """See Method; by PyKEEN's loop, in fp32 and in one process."""
+        self.check_training(options)
         if os.environ.get("WORLD_SIZE", "1") != "1":
             _refuse("PyKEEN's loops train in one process", "start one")
         self.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -195,9 +214,9 @@ class Method(_interface.CandidateScorer):
         statistics = {name: buffer for name, buffer in self.named_buffers() if ".running_" in name}
         return super().trainable() | statistics
 
-    def load(self, directory: Path) -> None:
+    def read(self, directory: Path) -> None:
         """See Method."""
-        super().load(directory)
+        super().read(directory)
         self._forget()
 
     def train(self, mode: bool = True) -> "Method":

@@ -19,6 +19,9 @@ def log_problems(rows: list[dict], record: dict) -> Iterator[str]:
     epochs, steps = training.get("epochs", 0), training.get("maximum_steps", 0)
     if last > epochs or (not steps and math.ceil(last) != epochs):
         yield f"its log ends after {last} epochs, its specification asks for {epochs}"
+    highest, rate = max((row.get("learning_rate", 0) for row in rows), default=0), training.get("learning_rate")
+    if rate is not None and highest > max(rate, training.get("other_learning_rate", 0)) * (1 + _TOLERANCE):
+        yield f"its log has a learning rate of {highest}, its specification one of {rate}"
     if not best:
         return
     (criterion,) = set(best) - {"step", "epoch"}

@@ -8,6 +8,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from kglm.artefacts import RANKS, SCORES, read_parquet, write_parquet
+from kglm.binding import differences
 from kglm.errors import InputError
 from kglm.files import atomic_directory, read_json, read_json_lines, sha256, write_json
 from kglm.published.sums import SUMS, write_sums
@@ -58,6 +59,10 @@ def _record(root: Path, name: str) -> dict:
     spec = read_json(root / f"specs/run/{name}.json")
     ranking, evaluation = (_read(root / f"specs/{kind}/{name}.json") for kind in ("ranking", "evaluation"))
     trained = read_json(root / f"runs/{_trained_by(root, name)}/run.json")
+    made_by = spec if trained["run"] == name else read_json(root / f"specs/run/{trained['run']}.json")
+    if unlike := next(differences(trained["spec"], made_by), None):
+        what = f"was trained with another specification than specs/run/{trained['run']}.json has now ({unlike})"
+        raise InputError(what, root / "runs" / name, "let the workflow train it again, or set back what was changed")
     data = root / "data" / spec["dataset"]
     return {
         **trained,

@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from kglm.artefacts import RANKS, SCORES, read_parquet
+from kglm.binding import differences
 from kglm.errors import InputError
 from kglm.files import read_json, read_json_lines, sha256
 from kglm.kg.graph import Graph
@@ -118,6 +119,7 @@ def _problems(folder: Path, name: str, data: Path | None, verdict: Verdict) -> I
         yield f"{RECORD} is of the run {record['run']}"
     if told := unknown_code(record["commit"]):
         yield told
+    yield from _training_problems(record)
     yield from _log_problems(folder, record, verdict)
     graph = _graph(record, data)
     if graph is not None:
@@ -153,6 +155,15 @@ def _read_record(path: Path) -> dict:
         where = ".".join(map(str, error.absolute_path))
         raise InputError(f"{where}: {error.message}"[:300] if where else error.message[:300], RECORD)
     return record
+
+
+def _training_problems(record: dict) -> Iterator[str]:
+    """The specification against what the weights were made of, where the training put that on record."""
+    if "made_of" in record and record["weights"] == record["run"]:
+        made = record["made_of"]
+        wanted = {key: record["spec"][key] for key in ("method", "parameters", "seed", "training")}
+        if unlike := next(differences({key: made.get(key) for key in wanted}, wanted), None):
+            yield f"its specification is not what was trained ({unlike})"
 
 
 def _log_problems(folder: Path, record: dict, verdict: Verdict) -> Iterator[str]:

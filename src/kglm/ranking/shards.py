@@ -38,8 +38,11 @@ def join(shards: list[Path], out: Path) -> None:
     for part, shard in zip(parts, shards, strict=True):
         if extra := sorted(part.keys() - tensors.keys()):
             raise InputError(f"holds {extra[0]!r}, which {shards[0]} has not", shard, "encode the shards again")
+    told = [_told(Path(shard)) for shard in shards]
+    if other := next((shard for shard, one in zip(shards, told, strict=True) if one != told[0]), None):
+        raise InputError(f"is of another run or graph than {shards[0]}", other, "encode the shards again")
     with atomic_file(out) as temporary, open(temporary, "wb") as target:
-        _write_header(target, tensors)
+        _write_header(target, tensors, told[0])
         for part in (part for name in names for part in tensors[name]):
             _copy(part, target)
 
@@ -79,8 +82,14 @@ def _alike(parts: list[Part | None], name: str, shards: list[Path]) -> list[Part
     return parts
 
 
-def _write_header(target: BinaryIO, tensors: dict[str, list[Part]]) -> None:
-    header, start = {}, 0
+def _told(path: Path) -> dict[str, str]:
+    """What a file says of itself, see `kglm.binding.header`."""
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}
+
+
+def _write_header(target: BinaryIO, tensors: dict[str, list[Part]], told: dict[str, str]) -> None:
+    header, start = {"__metadata__": told} if told else {}, 0
     for name, parts in tensors.items():
         shape = [sum(part.shape[0] for part in parts), *parts[0].shape[1:]]
         stop = start + math.prod(shape) * _BYTES[parts[0].dtype]

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from kglm.artefacts import ANSWERS, RANKS, read_parquet, write_parquet
+from kglm.binding import check_embeddings
 from kglm.errors import InputError
 from kglm.files import run_identity, write_json
 from kglm.kg.graph import Graph, evenly_spaced
@@ -36,6 +37,7 @@ def rank(spec: dict, graph: Path, embeddings: Path, out: Path, answers: Path) ->
     score is the inner product. spec["answers"]: of how many triples of test the best answers are kept.
     """
     knowledge = Graph.read(graph)
+    check_embeddings(embeddings, knowledge, spec.get("name"))
     embedded = _embedded(knowledge, Path(embeddings))
     protocol = _protocol(spec, embedded[2])
     scorer_of = embedding_scorer(knowledge, *embedded)
@@ -89,6 +91,7 @@ def evaluation_options(spec: dict) -> dict:
 
 def embeddings_scorer(knowledge: Graph, embeddings: Path) -> ScorerOf:
     """The scores that a run's embeddings give."""
+    check_embeddings(embeddings, knowledge)
     return embedding_scorer(knowledge, *_embedded(knowledge, embeddings))
 
 
@@ -161,7 +164,10 @@ class StoredQueries:
 
 
 def _check_numbers(frame: pd.DataFrame, graph: Graph, path: Path) -> None:
+    keys = ["split", "head", "relation", "tail"]
     columns = {"head": graph.entity_count, "tail": graph.entity_count, "relation": graph.relation_count}
-    if any(((frame[name] < 0) | (frame[name] >= count)).any() for name, count in columns.items()):
-        what = "names entities or relations that the graph has not"
+    ranked, known = (pd.MultiIndex.from_frame(rows[keys].drop_duplicates()) for rows in (frame, graph.triples))
+    outside = any(((frame[name] < 0) | (frame[name] >= count)).any() for name, count in columns.items())
+    if outside or not ranked.isin(known).all():
+        what = "has ranks of triples that are not in the graph"
         raise InputError(what, path, "rank with this graph again")

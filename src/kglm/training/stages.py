@@ -16,6 +16,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from kglm.artefacts import ANSWERS, RANKS, SCORES, read_parquet, write_parquet
+from kglm.binding import claim_checkpoints, header
 from kglm.errors import InputError
 from kglm.files import (
     atomic_directory,
@@ -38,6 +39,7 @@ from kglm.training.options import Training
 from kglm.training.provenance import environment, joules
 from kglm.training.schedule import Schedule
 from kglm.training.scorer import candidate_scorer
+from kglm.training.specification import completed
 from kglm.training.surroundings import process_timeout, trackers
 from kglm.training.validation import validator
 
@@ -55,6 +57,7 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
     from accelerate.utils import set_seed
 
     started, energy, out = time.monotonic(), joules(), Path(out)
+    spec = completed(spec)
     options = Training.of(spec["training"])
     check_files(out, RECORDS)
     for folder in ("weights", "epochs"):
@@ -64,26 +67,33 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
     set_seed(spec["seed"])
     loaded = Graph.read(graph)
     method = build_method(spec["method"], spec["parameters"], loaded, model)
+    method.run = spec
     history = {"log": [], "best": None}
     if options.epochs:
+        claim_checkpoints(checkpoints, method.made_of(), _writes())
         history = _fit(spec, options, method, loaded, Path(checkpoints))
-        if os.environ.get("RANK", "0") != "0":
-            return  # of several processes the first one writes
+        if not _writes():
+            return
         method.load(Path(checkpoints) / ("best" if history["best"] else "last"))
     claim_files(out, RECORDS)
     with atomic_directory(out / "weights") as directory:
         method.save(directory)
     with atomic_directory(out / "epochs") as directory:
-        if options.keep_epochs:
+        if options.keep_epochs and options.epochs:
             shutil.copytree(Path(checkpoints) / "epochs", directory, dirs_exist_ok=True)
     with atomic_file(out / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in history["log"]), "utf-8")
     parameters = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
     sums = {str(path.relative_to(out)): sha256(path) for path in [*_files(out / "weights"), out / "log.jsonl"]}
-    trained = {"best": history["best"], "trained_parameters": parameters, "sums": sums}
+    trained = {"best": history["best"], "trained_parameters": parameters, "sums": sums, "made_of": method.made_of()}
     write_json(
         {**run_identity(spec), "spec": spec, **trained, **environment(started, history, energy)}, out / "run.json"
     )
+
+
+def _writes() -> bool:
+    """Whether this process is the only one, or the first of several: it writes the results."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def _files(folder: Path) -> list[Path]:
@@ -174,7 +184,7 @@ def embed(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path,
     entities and of the queries: the stage `join` puts the parts together.
     """
     check_replaceable(out)
-    method, loaded = _loaded(spec, graph, model, weights)
+    method, loaded = _loaded(spec := completed(spec), graph, model, weights)
     if not isinstance(method, LinkPredictor):
         raise InputError("has no embeddings of entities", f"method {spec['method']}", "run the stage score")
     size = Training.of(spec["training"]).encoding_batch_size
@@ -187,13 +197,13 @@ def embed(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path,
     with atomic_directory(out) as directory:
         for name, arrays in (("entities", entities), ("queries", encoded)):
             arrays = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-            save_file(arrays, directory / f"{name}.safetensors")
+            save_file(arrays, directory / f"{name}.safetensors", header(spec["name"], loaded))
         write_interaction(directory / "interaction.safetensors", method.interaction())
 
 
 def score(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) -> None:
     """How plausible the method finds each labelled triple of valid and test."""
-    method, loaded = _loaded(spec, graph, model, weights)
+    method, loaded = _loaded(spec := completed(spec), graph, model, weights)
     size, frames = Training.of(spec["training"]).encoding_batch_size, []
     for name in ("valid", "test"):
         triples, labels = loaded.labelled(name)
@@ -217,7 +227,7 @@ def rank_by_model(
     spec: "run", and "answers" as of the stage `rank`. With spec["candidates"], its "top" candidates by another run
     are ordered anew; `proposed` is that run's folder, with its embeddings and ranks.
     """
-    method, knowledge = _loaded(spec["run"], graph, model, weights)
+    method, knowledge = _loaded(completed(spec["run"], "spec.run"), graph, model, weights)
     if not isinstance(method, CandidateScorer):
         raise InputError("ranks by embeddings", f"method {spec['run']['method']}", "run the stages embed and rank")
     size, shown = (
@@ -258,6 +268,7 @@ def loaded_method(spec: dict, loaded: Graph, model: Path | None, weights: Path) 
 
     set_seed(spec["seed"])
     method = build_method(spec["method"], spec["parameters"], loaded, model)
+    method.run = spec
     method.load(weights)
     return method.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
