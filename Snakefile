@@ -10,6 +10,7 @@ min_version("9.27")
 if workflow.remote_exec:  # a submitted job: its configuration is the frozen one
     frozen.check_or_exit(workflow)
 else:
+    validation.check_folder_or_exit(workflow)
 
     configfile: "config.yaml"
 

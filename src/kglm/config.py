@@ -95,7 +95,9 @@ def _with_floors(config: dict, entry: dict) -> dict:
     """A table's entry with the rows of its kind's floors, in the blocks that show a run."""
     floors = _FLOORS.get(entry["kind"], {})
     ranks = [metric for metric in entry.get("metrics", []) if result_file(metric) == "metrics.json"]
-    known = {entry["dataset"] for entry in config["runs"].values() if entry["method"] == "popularity"}
+    known = {
+        name for name in config["datasets"] if {run.format(name) for run in floors.values()} <= config["runs"].keys()
+    }
     shown = [block for block in entry.get("blocks", []) if block.get("runs") and block["dataset"] in known]
     if not shown or not (ranks or entry["kind"] == "classification"):
         return entry

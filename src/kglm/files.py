@@ -11,10 +11,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kglm.errors import InputError
+from kglm.options import Options, Seed, mistyped
 from kglm.temporaries import recover, temporary_name
 
 MARK = ".kglm"  # lists the files that a stage has written into a folder
@@ -292,6 +294,21 @@ def _umask() -> int:
     return mask
 
 
+@dataclass(frozen=True)
+class Identity(Options):
+    """The keys of a run's specification that say which run it is."""
+
+    name: str
+    method: str
+    dataset: str
+    model: str
+    seed: Seed
+
+
 def run_identity(run: dict) -> dict:
     """What every result of a run says of it: its name, method, dataset, base model and seed."""
-    return {"run": run["name"]} | {key: run[key] for key in ("method", "dataset", "model", "seed")}
+    if not isinstance(run, Mapping):
+        raise mistyped(run, "a mapping", "spec.run")
+    known = {key: value for key, value in run.items() if key in Identity.__dataclass_fields__}
+    identity = asdict(Identity.of(known, "spec"))
+    return {"run": identity.pop("name"), **identity}

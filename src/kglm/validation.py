@@ -32,15 +32,20 @@ def check(config: dict, schemas: Path) -> None:
         raise problem
 
 
+def check_folder_or_exit(workflow) -> None:
+    """One line, and the exit status 1, where snakemake was started in another folder than that of the Snakefile."""
+    folder = os.path.realpath(workflow.basedir)
+    if os.path.realpath(os.getcwd()) != folder:
+        what = f"{os.getcwd()} is not the folder of the Snakefile"
+        raise SystemExit(f"kglm: {what}; start snakemake there (cd {folder}): paths are relative to it")
+
+
 def check_or_exit(workflow, config: dict) -> None:
     """As `check`, for the Snakefile: the line goes to standard error and the exit status is 1.
 
     `workflow` is Snakemake's own. Its files of configuration are read once more: it drops keys that stand twice.
     """
     try:
-        if not os.path.samefile(os.getcwd(), workflow.basedir):
-            remedy = f"start it there (cd {workflow.basedir}); paths of the configuration are relative to it"
-            raise InputError("is not the folder of the Snakefile", os.getcwd(), remedy)
         for path in workflow.configfiles:
             read_yaml(path)
         check(configuration.without_files_left_out(configuration.expand_home(config)), schemas_of(workflow))
@@ -130,10 +135,8 @@ def _model_problems(config: dict, name: str) -> Iterator[InputError]:
     if asked == "none" and "model" in run:
         yield InputError(f"the method {method} takes no base model", _key(where, "model"), "leave it out")
     if asked != "none" and "model" not in run:
-        known = listed(config["models"])
-        yield InputError(
-            f"key 'model' is missing; the method {method} needs a base model", where, f"add one of {known}"
-        )
+        what = f"key 'model' is missing; the method {method} needs a base model"
+        yield InputError(what, where, "write `model` and the id of one of `models`")
     if asked == "causal" and config["models"].get(run.get("model"), {}).get("architecture") == "bert":
         what = f"{run['model']} reads both ways; the method {method} needs a decoder"
         yield InputError(what, _key(where, "model"), "choose a LLaMA or a GPT-2")

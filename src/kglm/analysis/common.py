@@ -16,6 +16,8 @@ from kglm.options import Options
 
 def choose_options(spec: dict, parameters: type[Options]) -> dict:
     """spec["options"] over an analysis' defaults; InputError for an unknown option and a value that it cannot have."""
+    if "run" in spec:
+        run_identity(spec["run"])
     given = spec.get("options")
     chosen = parameters.of({} if given is None else given, f"{spec.get('name', 'analysis')}: options")
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(chosen).items()}

@@ -1,6 +1,8 @@
 """Alpaca instructions for triple completion, from a graph's texts."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from kglm.artefacts import INSTRUCTIONS
 from kglm.errors import InputError
 from kglm.files import atomic_directory
 from kglm.kg.graph import SPLITS, Graph
+from kglm.options import Options, Size
 
 TRIPLE_COMPLETION = "Given the head entity and relation, write a tail entity that completes the triple"
 
@@ -21,6 +24,16 @@ WITH_INPUT = (
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
 WITHOUT_INPUT = _OPENING + ". " + _RESPONSE + "\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+
+
+@dataclass(frozen=True)
+class Instructions(Options):
+    """The options of the stage."""
+
+    entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
+    inverse: bool = True
+    maximum_words: Size | None = None
+
 
 _ROWS = 1 << 16  # rows written at once: the texts of a large graph's triples do not fit in memory together
 
@@ -39,14 +52,13 @@ def instructions(spec: dict, graph: Path, out: Path) -> None:
     entity_text (see Graph.entity_texts), inverse (default true: (t, r⁻¹, h) follows the triples of its split)
     and maximum_words (an entity's text is cut after so many words; default: never).
     """
+    options = Instructions.of({key: spec[key] for key in spec if key != "name"}, "instructions")
     loaded = Graph.read(graph)
-    entities = _shortened(
-        loaded.entity_texts(spec.get("entity_text", "name_and_description")), spec.get("maximum_words")
-    )
+    entities = _shortened(loaded.entity_texts(options.entity_text), options.maximum_words)
     relations = np.array(loaded.relation_texts(), dtype=object)
     with atomic_directory(Path(out)) as folder:
         for split in SPLITS:
-            triples = loaded.split(split, inverse=spec.get("inverse", True))
+            triples = loaded.split(split, inverse=options.inverse)
             with pq.ParquetWriter(folder / f"{split}.parquet", INSTRUCTIONS, compression="zstd") as writer:
                 for start in range(0, len(triples), _ROWS):
                     frame = completions(triples[start : start + _ROWS], entities, relations)

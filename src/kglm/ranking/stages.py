@@ -1,8 +1,10 @@
 """The stages `rank` and `evaluate`."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from kglm.binding import check_embeddings
 from kglm.errors import InputError
 from kglm.files import run_identity, write_json
 from kglm.kg.graph import Graph, evenly_spaced
+from kglm.options import Count, Options, Positive, Range, Seed, Size
 from kglm.ranking.embedding_file import EmbeddingFile, open_embeddings
 from kglm.ranking.inner_product import filtered_ranks
 from kglm.ranking.matching import MatchingMLP, read_interaction
@@ -22,11 +25,56 @@ from kglm.ranking.released import released_ranks
 from kglm.ranking.reranking import reranked
 from kglm.ranking.triples import ScorerOf, best_answers, embedding_scorer, rank_triples, rank_triples_by
 
-EVALUATION = {"resamples": 1000, "confidence": 0.95, "seed": 0, "protocol": "filtered"}
-# How ranks are made; all but the first are told wherever they appear.
-PROTOCOLS = ("filtered", "released", "leaked", "reranked")
 BEST = 10  # answers that are kept of a query
 SPLITS = ("valid", "test")
+
+
+@dataclass(frozen=True)
+class Evaluation(Options):
+    """How ranks become metrics."""
+
+    resamples: Annotated[int, Range(least=1, most=10_000)] = 1000  # of the bootstrap
+    confidence: Annotated[float, Range(above=0, below=1)] = 0.95
+    seed: Seed = 0
+    # How the ranks were made; all but the first are told wherever they appear.
+    protocol: Literal["filtered", "released", "leaked", "reranked", "candidates"] = "filtered"
+
+
+@dataclass(frozen=True)
+class Reranking(Options):
+    """Of candidates near the query's entity."""
+
+    hops: Size
+    bonus: Positive
+
+
+@dataclass(frozen=True)
+class Candidates(Options):
+    """Which run proposes candidates, and how many of a query."""
+
+    run: str
+    top: Size
+
+
+@dataclass(frozen=True)
+class Ranking(Options):
+    """How a run's queries are ranked."""
+
+    name: str = ""
+    protocol: Literal["filtered", "released", "leaked", "reranked", "candidates"] = "filtered"
+    answers: Count = 0  # of so many triples of test the best answers are kept
+    reranking: dict | None = None
+    candidates: dict | None = None
+    run: dict | None = None  # the specification, where its model is needed
+
+    @classmethod
+    def of(cls, given: Any, where: str = "spec") -> "Ranking":
+        """See Options."""
+        made = super().of(given, where)
+        for key, options in (("reranking", Reranking), ("candidates", Candidates)):
+            if getattr(made, key) is not None:
+                options.of(getattr(made, key), f"{where}.{key}")
+        return made
 
 
 def rank(spec: dict, graph: Path, embeddings: Path, out: Path, answers: Path) -> None:
@@ -36,6 +84,7 @@ def rank(spec: dict, graph: Path, embeddings: Path, out: Path, answers: Path) ->
     released (KaLM's own evaluation) or leaked (C-LMKE's withdrawn one). Without the file interaction.safetensors the
     score is the inner product. spec["answers"]: of how many triples of test the best answers are kept.
     """
+    Ranking.of(spec)
     knowledge = Graph.read(graph)
     check_embeddings(embeddings, knowledge, spec.get("name"))
     embedded = _embedded(knowledge, Path(embeddings))
@@ -81,12 +130,8 @@ def evaluate(spec: dict, graph: Path, ranks: Path, out: Path) -> None:
 
 def evaluation_options(spec: dict) -> dict:
     """spec["evaluation"] with the defaults; InputError for a key or a value that is none."""
-    options = EVALUATION | (spec.get("evaluation") or {})
-    if unknown := sorted(options.keys() - EVALUATION.keys()):
-        raise InputError(f"unknown key {unknown[0]!r}", "evaluation", f"choose from {', '.join(EVALUATION)}")
-    if options["resamples"] < 1 or not 0 < options["confidence"] < 1:
-        raise InputError(f"{options} is out of range", "evaluation", "resamples ≥ 1 and 0 < confidence < 1")
-    return options
+    given = spec.get("evaluation")
+    return asdict(Evaluation.of({} if given is None else given, "evaluation"))
 
 
 def embeddings_scorer(knowledge: Graph, embeddings: Path) -> ScorerOf:
@@ -109,8 +154,6 @@ def _embedded(
 def _protocol(spec: dict, interaction: MatchingMLP | None) -> str:
     """The protocol of a run; InputError where it does not say that the interaction leaks, or says so wrongly."""
     protocol = spec.get("protocol", "filtered")
-    if protocol not in PROTOCOLS:
-        raise InputError(f"unknown protocol {protocol!r}", "ranking", f"choose one of {', '.join(PROTOCOLS)}")
     degree = interaction and interaction.degree
     if (degree == "leaked") != (protocol == "leaked"):
         what = f"protocol {protocol!r}, but the interaction of queries and entities has degree {degree!r}"

@@ -33,7 +33,7 @@ from kglm.kg.graph import Graph
 from kglm.methods._interface import REQUEUE, CandidateScorer, LinkPredictor, Method, build_method
 from kglm.ranking.matching import write_interaction
 from kglm.ranking.proposals import proposals, rank_proposals
-from kglm.ranking.stages import BEST, browsed, embeddings_scorer, write_ranks
+from kglm.ranking.stages import BEST, Ranking, browsed, embeddings_scorer, write_ranks
 from kglm.ranking.triples import answers_of, best_answers, rank_triples_by
 from kglm.training.options import Training
 from kglm.training.provenance import environment, joules
@@ -227,6 +227,7 @@ def rank_by_model(
     spec: "run", and "answers" as of the stage `rank`. With spec["candidates"], its "top" candidates by another run
     are ordered anew; `proposed` is that run's folder, with its embeddings and ranks.
     """
+    Ranking.of(spec)
     method, knowledge = _loaded(completed(spec["run"], "spec.run"), graph, model, weights)
     if not isinstance(method, CandidateScorer):
         raise InputError("ranks by embeddings", f"method {spec['run']['method']}", "run the stages embed and rank")
