@@ -45,6 +45,7 @@ SPEC = {
         "model": "tiny",
         "seed": 7,
         "parameters": {},
+        "training": {},
     },
 }
 IDENTITY = {"run": "kalm_towns", "method": "kalm", "dataset": "towns", "model": "tiny", "seed": 7}

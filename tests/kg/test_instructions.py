@@ -41,7 +41,7 @@ def test_options(build, tmp_path):
     frame = read_parquet(tmp_path / "i" / "train.parquet", INSTRUCTIONS)
     assert frame["input"].tolist() == ["the first, likes", "b, likes", "c, likes"]
     assert frame["output"].tolist() == ["b", "c", "the first"]
-    with pytest.raises(InputError, match="maximum_words is '5'"):
+    with pytest.raises(InputError, match="maximum_words: '5' is text, expected int"):
         instructions({"maximum_words": "5"}, tmp_path / "out", tmp_path / "i")
 
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -185,10 +186,17 @@ def test_a_tracker_that_is_not_installed_is_told(configured):
 def test_the_workflow_asks_before_its_first_job(configured, tmp_path, monkeypatch, capfd):
     """Where all is fetched already, too; and no dry run waits for it."""
     monkeypatch.chdir(tmp_path)
-    validation.check_needs_or_exit(configured)
+    jobs = [SimpleNamespace(wildcards={"dataset": "umls"})]
+    workflow = SimpleNamespace(dag=SimpleNamespace(needrun_jobs=lambda exclude_finished: jobs))
+    monkeypatch.setattr(validation.subprocess, "run", lambda *_, **__: pytest.fail("asked for a graph alone"))
+    validation.check_needs_or_exit(workflow, configured)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    jobs.append(SimpleNamespace(wildcards={"run": "kalm_umls"}))
+    validation.check_needs_or_exit(workflow, configured)
     configured["resources"]["train"]["mem_mb"] = 600
     with pytest.raises(SystemExit) as stopped:
-        validation.check_needs_or_exit(configured)
+        validation.check_needs_or_exit(workflow, configured)
     assert stopped.value.code == 1 and "kalm_umls: needs" in capfd.readouterr().err
     text = (ROOT / "workflow/rules/common.smk").read_text("utf-8")
     assert re.search(r"\nonstart:\n    if workflow.is_main_process:.*\n        validation.check_needs_or_exit", text)

@@ -197,5 +197,5 @@ def test_the_released_protocol_is_told_apart(paths):
     filtered = read_parquet(paths["out"], RANKS)
     assert (released["candidates"] >= filtered["candidates"]).all()
     assert (released["candidates"] > filtered["candidates"]).any()
-    with pytest.raises(InputError, match="unknown protocol 'raw'"):
+    with pytest.raises(InputError, match="protocol: 'raw' is not known"):
         rank({"name": "run", "protocol": "raw"}, **paths)

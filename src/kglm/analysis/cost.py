@@ -54,7 +54,7 @@ def cost(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) 
         return _on_device(build_method(run["method"], run["parameters"] | changes, knowledge, model))
 
     method = build()
-    method.run = run
+    method.specification = run
     method.load(weights)
     measured = {"link_prediction": measure_link_prediction(method, test, entities, training, options)}
     if isinstance(method, LinkPredictor) and method.published_with_all_pairs:

@@ -35,7 +35,7 @@ class Method(torch.nn.Module, ABC):
     # Parameters without which the weights mean something else, though their shapes may be the same.
     of_weights: ClassVar[tuple[str, ...]] = ()
     base_model: ClassVar[str] = "any"  # any, causal (one that reads from left to right) or none
-    run: dict | None = None  # the specification that it is trained or used by, where there is one
+    specification: dict | None = None  # the specification that it is trained or used by, where there is one
 
     def __init__(self, parameters: Any, graph: Graph, model: Path):
         super().__init__()
@@ -97,12 +97,12 @@ class Method(torch.nn.Module, ABC):
     def load(self, directory: Path) -> None:
         """Read what `save` wrote; InputError where it is of another model, graph or run, see `kglm.binding`."""
         parameters = {key: self._parameters_given[key] for key in self.of_weights}
-        check_weights(directory, self._name, parameters, self.graph, self._model_folder, self.run)
+        check_weights(directory, self._name, parameters, self.graph, self._model_folder, self.specification)
         self.read(directory)
 
     def made_of(self) -> dict:
         """See `kglm.binding`."""
-        return made_of(self._name, self._parameters_given, self.graph, self._model_folder, self.run)
+        return made_of(self._name, self._parameters_given, self.graph, self._model_folder, self.specification)
 
     @property
     def _name(self) -> str:
@@ -129,11 +129,17 @@ class Untrained(Method):
         """There is no training step."""
         raise InputError("is not trained", f"method {self._name}", "set its training epochs to 0")
 
-    def save(self, directory: Path) -> None:
+    @classmethod
+    def check_training(cls, options: Any) -> None:
+        """There is no training step."""
+        if options.epochs:
+            raise InputError("is not trained", f"method {cls.__module__.rpartition('.')[2]}", "set its epochs to 0")
+
+    def write(self, directory: Path) -> None:
         """Nothing was changed: a note of the method's name is all."""
         write_json({"method": self._name}, Path(directory) / "method.json")
 
-    def load(self, directory: Path) -> None:
+    def read(self, directory: Path) -> None:
         """Nothing to read."""
 
     @property

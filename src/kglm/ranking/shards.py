@@ -85,7 +85,7 @@ def _alike(parts: list[Part | None], name: str, shards: list[Path]) -> list[Part
 def _told(path: Path) -> dict[str, str]:
     """What a file says of itself, see `kglm.binding.header`."""
     with safe_open(path, framework="numpy") as file:
-        return file.metadata() or {}
+        return {key: value for key, value in (file.metadata() or {}).items() if key in ("run", "graph")}
 
 
 def _write_header(target: BinaryIO, tensors: dict[str, list[Part]], told: dict[str, str]) -> None:

@@ -27,6 +27,7 @@ from kglm.ranking.triples import ScorerOf, best_answers, embedding_scorer, rank_
 
 BEST = 10  # answers that are kept of a query
 SPLITS = ("valid", "test")
+OF_A_RUN = {"method", "dataset", "model", "seed", "parameters", "training", "evaluation"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Ranking(Options):
 
     @classmethod
     def of(cls, given: Any, where: str = "spec") -> "Ranking":
-        """See Options."""
+        """See Options; the specification of a run serves, too."""
+        given = {key: value for key, value in given.items() if key not in OF_A_RUN}
         made = super().of(given, where)
         for key, options in (("reranking", Reranking), ("candidates", Candidates)):
             if getattr(made, key) is not None:

@@ -67,7 +67,9 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
     set_seed(spec["seed"])
     loaded = Graph.read(graph)
     method = build_method(spec["method"], spec["parameters"], loaded, model)
-    method.run = spec
+    method.specification = spec
+    if options.epochs:
+        method.check_training(options)
     history = {"log": [], "best": None}
     if options.epochs:
         claim_checkpoints(checkpoints, method.made_of(), _writes())
@@ -269,7 +271,7 @@ def loaded_method(spec: dict, loaded: Graph, model: Path | None, weights: Path) 
 
     set_seed(spec["seed"])
     method = build_method(spec["method"], spec["parameters"], loaded, model)
-    method.run = spec
+    method.specification = spec
     method.load(weights)
     return method.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
