@@ -78,13 +78,14 @@ def _base() -> dict:
     for name in METHODS:
         model = {} if name in WITHOUT else {"model": "llama" if name in CAUSAL else "bert"}
         runs[name] = {"method": name, "dataset": "own", **model, "training": {}, "parameters": {}}
-        if name == "structural":
-            runs[name]["training"] = {"precision": "fp32"}
+        runs[name]["training"] = {"structural": {"precision": "fp32"}}.get(name, {})
+    untrained = {"training": {"epochs": 0}}
+    methods = {name: copy.deepcopy(untrained) if name in ("base", "popularity") else {} for name in METHODS}
     rows = [{"label": name} for name in runs]
     table = {"kind": "link_prediction", "paper": "KaLM", "table": "own", "caption": "Own.", "model": "llama"}
     blocks = [{"dataset": "own", "runs": {name: name for name in runs}}]
     tables = {"t": {**table, "metrics": ["MRR"], "rows": rows, "blocks": blocks}}
-    made = {"datasets": {"own": own}, "models": models, "methods": {name: {} for name in METHODS}, "runs": runs}
+    made = {"datasets": {"own": own}, "models": models, "methods": methods, "runs": runs}
     return copy.deepcopy(kept | made | {"tables": tables, "build": ["t"]})
 
 
