@@ -395,7 +395,7 @@ def test_specifications(plain_graph, door, value, missing):
     else:
         inner[path[-1]] = value
     try:
-        json.dumps(spec)
+        json.dumps(spec, ensure_ascii=False).encode()
     except (TypeError, ValueError):
         return
     with tempfile.TemporaryDirectory() as tmp:

@@ -301,7 +301,7 @@ class Identity(Options):
     name: str
     method: str
     dataset: str
-    model: str
+    model: str | None
     seed: Seed
 
 

@@ -42,7 +42,7 @@ def finished(scale, request):
             rank_by_model({"name": name, "answers": 1, "run": spec}, graph, model, out / "weights", ranks, best)
         elif issubclass(method, LinkPredictor):
             embed(spec, graph, model, out / "weights", out / "embeddings")
-            rank({"name": name, "answers": 1}, graph, out / "embeddings", ranks, best)
+            rank({"name": spec["name"], "answers": 1}, graph, out / "embeddings", ranks, best)
         made[name] = out
         return out
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from kglm.binding import check_embeddings
 from kglm.errors import InputError
 from kglm.files import read_json
 from kglm.inference.names import Names
@@ -252,8 +253,7 @@ class FinishedRun:
         model = self.model_folder if self.spec["model"] is not None else None
         if not self._added:
             return loaded_method(self.spec, self.graph, model, self.folder / "weights")
-        known = Graph(self.graph.entities[: -self._added], self.graph.relations, self.graph.triples)
-        trained = loaded_method(self.spec, known, model, self.folder / "weights")
+        trained = loaded_method(self.spec, self._known_graph, model, self.folder / "weights")
         extended = build_method(self.spec["method"], self.spec["parameters"], self.graph, model)
         with torch.no_grad():
             for name, own in extended.trainable().items():
@@ -263,6 +263,13 @@ class FinishedRun:
                 else:  # a row for each entity
                     own[: len(value)], own[len(value) :] = value, value.mean(dim=0)
         return extended.to(next(trained.parameters()).device).eval()
+
+    @property
+    def _known_graph(self) -> Graph:
+        """The graph that the run was trained on."""
+        if not self._added:
+            return self.graph
+        return Graph(self.graph.entities[: -self._added], self.graph.relations, self.graph.triples)
 
     @property
     def _batch_size(self) -> int:
@@ -276,6 +283,7 @@ class FinishedRun:
     def _entity_vectors(self):
         """Those of the run's folder, memory-mapped; encoded where they are not there, as new entities are."""
         path, count = self.folder / "embeddings" / "entities.safetensors", self.graph.entity_count
+        check_embeddings(path.parent, self._known_graph, self.spec["name"])
         if not path.is_file():
             return self.method.encode_entities(np.arange(count), self._batch_size)
         stored = open_embeddings(path)

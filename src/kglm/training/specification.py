@@ -16,7 +16,7 @@ class Run(Options):
     name: str
     method: str
     dataset: str
-    model: str
+    model: str | None
     seed: Seed
     parameters: dict
     training: dict
