@@ -107,6 +107,10 @@ def _problems(config: dict) -> Iterator[InputError]:
     for section in ("datasets", "corpora"):
         for name, entry in config[section].items():
             check_addresses(entry, _key(section, name))
+            for path in configuration.local_files(entry):
+                if {"{", "}"} & set(path):
+                    remedy = "Snakemake takes braces for wildcards: rename the file or its folder"
+                    yield InputError(f"the path {path} has braces", _key(section, name, "files"), remedy)
     yield from _method_problems(config)
     for name, run in config["runs"].items():
         for section, key in (("methods", "method"), ("datasets", "dataset"), ("models", "model"), ("runs", "weights")):

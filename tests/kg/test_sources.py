@@ -111,6 +111,16 @@ def test_a_file_in_a_package_that_is_not_imported(tmp_path, monkeypatch):
     assert "no such file" in refused(tmp_path, entry({"package": "nopackage/t.tsv"}))
 
 
+@pytest.mark.parametrize("written", [str, lambda path: {"path": str(path)}])
+def test_a_path_that_the_user_wrote_comes_before_the_mirror(tmp_path, written):
+    (tmp_path / "mine.tsv").write_bytes(CONTENT)
+    mirror = mirrored(tmp_path, "t.tsv", b"the mirror's\n")
+    assert fetched(tmp_path, entry(written(tmp_path / "mine.tsv"), mirror=mirror))["source"] == "path"
+    (tmp_path / "mine.tsv").unlink()
+    with pytest.raises(InputError, match="there is no such file"):
+        fetched(tmp_path, entry(written(tmp_path / "mine.tsv"), mirror=mirror))
+
+
 def test_mirror_comes_first_and_a_wrong_one_is_passed_over_aloud(tmp_path, server, capsys):
     server.content = {"/t.tsv": CONTENT}
     spec = entry({"sha256": SUM, "url": f"{server.address}/t.tsv"})

@@ -47,6 +47,30 @@ def test_a_run_of_anothers_weights_has_its_record(published):
     assert record["ranking"] == {"protocol": "reranked", "reranking": {"hops": 2, "bonus": 0.1}}
 
 
+@pytest.mark.parametrize("run", [RUN, AGAIN])
+def test_what_was_trained_with_another_specification_is_refused(made, run):
+    """As where the specification was written anew, for a stage by hand, and nothing was trained."""
+    spec = made.read(f"specs/run/{RUN}.json")
+    made.write(f"specs/run/{RUN}.json", {**spec, "training": {**spec["training"], "epochs": 300}})
+    with pytest.raises(InputError, match=r"another specification than .* now \(training\.epochs 1, here 300\)"):
+        made.publish(run)
+    assert not made.published.exists() or not any(made.published.iterdir())
+
+
+def test_a_specification_that_is_not_what_was_trained_is_noticed(made):
+    record = made.read(f"runs/{RUN}/run.json")
+    trained = {key: record["spec"][key] for key in ("method", "parameters", "seed", "training")}
+    made.write(f"runs/{RUN}/run.json", record | {"made_of": {**trained, "name": RUN, "graph": "0", "model": None}})
+    made.publish(RUN)
+    path = made.published / RUN / "run.json"
+    record = json.loads(path.read_text())
+    record["spec"]["training"]["learning_rate"] = 0.5
+    path.write_text(json.dumps(record))
+    write_sums(made.published / RUN)
+    told = problems(made.published / RUN, RUN)
+    assert told == ["its specification is not what was trained (training.learning_rate 0.0001, here 0.5)"]
+
+
 @pytest.mark.parametrize(
     ("run", "result"), [(RUN, "scores.parquet"), (RUN, "embeddings"), (AGAIN, "embeddings"), (RUN, "ranks.parquet")]
 )

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from kglm.cli import STAGES
 from kglm.errors import InputError
 from kglm.options import options_of
 from kglm.training.options import Training
-from kglm.validation import check
+from kglm.validation import check, check_folder_or_exit, check_or_exit
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "workflow/schemas"
@@ -255,6 +256,67 @@ def test_a_wrong_entry_is_told_in_one_line(paper, path, value, told):
     with pytest.raises(InputError, match=told) as caught:
         check(set_at(paper, path, value), SCHEMAS)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"runs": {"kalm_WN18RR": {"model": None}}},
+            r"kalm_WN18RR: key 'model' is missing; the method kalm needs",
+        ),
+        ({"runs": {"transe_WN18RR": {"model": "llama-2-7b"}}}, "the method structural takes no base model; leave it"),
+        ({"runs": {"kalm_WN18RR": {"model": "bert"}}}, "bert reads both ways; the method kalm needs a decoder"),
+        ({"datasets": {"WN18RR": {"inverse_texts": {True: "off"}}}}, "the key True is true or false, expected text"),
+        ({"runs": {"kalm_WN18RR": {"shards": 2.0}}}, "shards: 2.0 is a number, expected integer; write 2"),
+        ({"seed": float("nan")}, "seed: nan is no finite number, expected integer"),
+        ({"datasets": {"WN18RR": {"files": {"train.tsv": "/v{1}/t"}}}}, r"the path /v\{1\}/t has braces"),
+        (
+            {"runs": {"att": {"weights": "kalm_WN18RR"}}},
+            "kalm_WN18RR trains with lora_modules ffn, this one has att",
+        ),
+        ({"runs": {"other": {"weights": "kalm_WN18RR"}}}, "the run kalm_WN18RR has another dataset"),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_the_first_job(paper, change, told):
+    paper["models"]["bert"] = {**paper["models"]["llama-scratch"], "architecture": "bert"}
+    kalm = paper["runs"]["kalm_WN18RR"]
+    paper["runs"] |= {"att": {**kalm, "parameters": {"lora_modules": "att"}}, "other": {**kalm, "dataset": "FB15k-237"}}
+    changed = configuration.merge(paper, change)
+    if changed["runs"]["kalm_WN18RR"]["model"] is None:
+        del changed["runs"]["kalm_WN18RR"]["model"]
+    with pytest.raises(InputError, match=told):
+        check(changed, SCHEMAS)
+
+
+def test_home_is_meant_in_every_path(paper, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    paper["datasets"]["own"] = {"files": {"a": "~/a.tsv", "b": {"path": "~/b.tsv"}}}
+    paper["models"]["own"] = {"source": "local", "path": "~/model"}
+    paper |= {"results": "~/results", "mirror": "~/mirror"}
+    home = configuration.expand_home(paper)
+    assert configuration.local_files(home["datasets"]["own"]) == ["/home/me/a.tsv", "/home/me/b.tsv"]
+    assert home["models"]["own"]["path"] == "/home/me/model"
+    assert (home["results"], home["mirror"]) == ("/home/me/results", "/home/me/mirror")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_snakemake_is_started_where_the_snakefile_is(tmp_path, monkeypatch, there):
+    monkeypatch.chdir(ROOT if there else tmp_path)
+    workflow = SimpleNamespace(basedir=str(ROOT))
+    if there:
+        check_folder_or_exit(workflow)
+        return
+    with pytest.raises(SystemExit, match=r"is not the folder of the Snakefile; start snakemake there \(cd "):
+        check_folder_or_exit(workflow)
+
+
+def test_a_key_that_snakemake_drops_is_told(tmp_path, paper):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("runs: {}\nruns: {}\n", "utf-8")
+    workflow = SimpleNamespace(basedir=str(ROOT), configfiles=[overlay])
+    with pytest.raises(SystemExit, match="the key runs stands twice"):
+        check_or_exit(workflow, paper)
 
 
 def test_weights_come_from_the_run_that_made_them(paper):

@@ -165,10 +165,7 @@ def scratch_corpora(wildcards):
 
 def own_files(section):
     """The files of this machine that an entry names: fetched again when they change."""
-    return lambda wildcards: [
-        path.replace("{", "{{").replace("}", "}}")  # braces are Snakemake's own
-        for path in configuration.local_files(config[section][wildcards[0]])
-    ]
+    return lambda wildcards: configuration.local_files(config[section][wildcards[0]])
 
 
 def own_contents(section):
