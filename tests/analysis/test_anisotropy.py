@@ -145,7 +145,7 @@ def test_a_text_is_pooled_as_kalms_encoder_pools_an_entity(length, ring_graph, m
     encoded = encode_texts(load_causal(model_folder), load_tokenizer(model_folder), texts, length, 4)
     np.testing.assert_allclose(encoded, method.encode_entities(entities, 4), atol=1e-5)
     tokens = text_tokens(load_tokenizer(model_folder), texts, length, "bracket")
-    assert tokens == [method.texts.answer(entity) for entity in entities]
+    assert tokens == method.texts.answers(entities).rows()
 
 
 def test_an_unknown_pooling_is_refused(model_folder, weights_folder, corpus_folder, tmp_path):

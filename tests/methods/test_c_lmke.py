@@ -42,22 +42,28 @@ def test_queries_and_keys_are_read_at_the_mask_and_at_the_entity(c_lmke, uneven,
             found += tokenizer(part, add_special_tokens=False)["input_ids"] if isinstance(part, str) else [words + part]
         return found
 
-    tail, head = method.texts.query(1, 0), method.texts.query(1, 2)
-    assert tail.ids == ids("[CLS]", 1, "bee", entities, "is followed by", "[MASK]", "[SEP]")
-    assert head.ids == ids("[CLS]", "[MASK]", entities, "is followed by", 1, "bee", "[SEP]")  # in its natural order
-    assert tail.ids[tail.position] == head.ids[head.position] == tokenizer.mask_token_id
-    key = method.texts.key(1)
-    assert key.ids == ids("[CLS]", 1, "bee", "[SEP]") and key.ids[key.position] == words + 1
+    tail, head = (method.texts.queries(np.array([[1, relation]])) for relation in (0, 2))
+    assert tail.rows.row(0) == ids("[CLS]", 1, "bee", entities, "is followed by", "[MASK]", "[SEP]")
+    assert head.rows.row(0) == ids(
+        "[CLS]", "[MASK]", entities, "is followed by", 1, "bee", "[SEP]"
+    )  # in its natural order
+    assert tail.rows.row(0)[tail.positions[0]] == head.rows.row(0)[head.positions[0]] == tokenizer.mask_token_id
+    key = method.texts.keys(np.array([1]))
+    assert key.rows.row(0) == ids("[CLS]", 1, "bee", "[SEP]") and key.rows.row(0)[key.positions[0]] == words + 1
 
 
 def test_vectors_are_outputs_at_these_positions(c_lmke):
-    method = c_lmke()
+    method, four = c_lmke(), np.array([4])
     with torch.no_grad():
         for sequence, encoder, found in (
-            (method.texts.query(4, 1), method.query_encoder, method.encode_queries(np.array([4]), np.array([1]), 1)),
-            (method.texts.key(4), method.key_encoder, method.encode_entities(np.array([4]), 1)),
+            (
+                method.texts.queries(np.array([[4, 1]])),
+                method.query_encoder,
+                method.encode_queries(four, four - 3, 1),
+            ),
+            (method.texts.keys(four), method.key_encoder, method.encode_entities(four, 1)),
         ):
-            output = encoder(input_ids=torch.tensor([sequence.ids])).last_hidden_state[0, sequence.position]
+            output = encoder(input_ids=torch.tensor([sequence.rows.row(0)])).last_hidden_state[0, sequence.positions[0]]
             np.testing.assert_allclose(found[0], output.numpy(), atol=1e-6)
 
 

@@ -5,16 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kglm.lm.tokens import of_lists
 from kglm.methods import _encoding
-from kglm.methods._encoding import SpecialTokens, TokenTexts, distinct_chunks, encode_sequences
-from kglm.methods._segmented_texts import SegmentedTexts
+from kglm.methods._encoding import SpecialTokens, chunks, distinct_chunks, encode_sequences
+from kglm.methods._segmented_texts import SegmentedTexts, fitted
 
 SEQUENCES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=1, max_size=12)
 
 
 @given(sequences=SEQUENCES, size=st.integers(1, 5))
 def test_each_distinct_sequence_stands_in_one_row(sequences, size):
-    parts, rows = distinct_chunks(sequences, 0, size)
+    parts, rows = distinct_chunks(of_lists(sequences), 0, size)
     assert all(len(part["input_ids"]) <= size for part in parts)
     found = [
         [
@@ -38,36 +39,48 @@ def test_sequences_are_encoded_in_pieces_and_keep_their_order(sequences, size, p
 
     former, _encoding.PIECE = _encoding.PIECE, piece
     try:
-        vectors = encode_sequences(module, encode, iter(sequences), 0, size)
+        count = len(sequences)
+        vectors = encode_sequences(module, encode, count, lambda rows: of_lists(sequences[rows]), 0, size)
     finally:
         _encoding.PIECE = former
     assert vectors.tolist() == [[sum(sequence), len(sequence)] for sequence in sequences] and module.training
     assert sum(seen) == sum(len({*map(tuple, sequences[at : at + piece])}) for at in range(0, len(sequences), piece))
 
 
-class Letters:
-    """A tokenizer of letters that notes how many texts it was given at once."""
+@given(sequences=SEQUENCES, tokens=st.integers(1, 12))
+def test_chunks_hold_so_many_tokens_padding_counted_and_no_fewer_than_they_could(sequences, tokens):
+    parts, order = chunks(of_lists(sequences), 0, tokens=tokens)
+    shapes = [part["input_ids"].shape for part in parts]
+    assert all(rows * length <= tokens or rows == 1 for rows, length in shapes)
+    assert all((rows + 1) * length > tokens for rows, length in shapes[:-1])
+    assert [length for _, length in shapes] == sorted((length for _, length in shapes), reverse=True)
+    flat = [ids[ids > 0].tolist() for part in parts for ids in part["input_ids"]]
+    assert [flat[row] for row in order] == sequences
 
-    def __init__(self):
-        self.given = []
 
-    def __call__(self, texts, **_):
-        self.given.append(len(texts))
-        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+def cut_one_by_one(sizes: list[int], room: int) -> list[int]:
+    """What `fitted` says, word by word."""
+    sizes = list(sizes)
+    while sum(sizes) > room:
+        sizes[max(range(len(sizes)), key=lambda number: (sizes[number], number))] -= 1
+    return sizes
 
 
-def test_texts_are_tokenised_in_blocks_and_once():
-    letters = Letters()
-    texts = TokenTexts([f"{number:05}" for number in range(2500)], letters, 3)
-    assert [texts[0], texts[1023], texts[2400], texts[5]] == [[48, 48, 48], [48, 49, 48], [48, 50, 52], [48, 48, 48]]
-    assert letters.given == [1024, 2500 - 2048]
+@given(
+    sizes=st.integers(1, 4).flatmap(
+        lambda count: st.lists(st.lists(st.integers(0, 20), min_size=count, max_size=count), min_size=1, max_size=6)
+    ),
+    room=st.integers(0, 40),
+)
+def test_the_largest_part_is_cut_until_all_fit(sizes, room):
+    assert fitted(np.array(sizes), room).tolist() == [cut_one_by_one(row, room) for row in sizes]
 
 
 @given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=3), maximum=st.integers(8, 40))
 def test_the_longest_parts_are_cut_and_only_as_far_as_needed(lengths, maximum):
     texts = SegmentedTexts(None, [], SpecialTokens(-1, -2, -3, -4), maximum, 2)
     parts = [list(range(100 * number, 100 * number + length)) for number, length in enumerate(lengths)]
-    ids = texts.sequence(*parts)
+    ids = texts.sequences(1, *[[of_lists([part])] for part in parts]).row(0)
     ends = [place for place, token in enumerate(ids) if token == -2]
     found = [ids[start + 1 : end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     assert ids[0] == -1 and len(ends) == len(parts) and ends[-1] == len(ids) - 1

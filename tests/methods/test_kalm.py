@@ -11,6 +11,8 @@ from kglm.methods import _dual_view, _encoding
 from kglm.methods._interface import build_method
 from kglm.methods.kalm import IGNORED, Method, Parameters
 
+from .rows import one
+
 SMALL = {
     "maximum_description_length": 20,
     "language_model_batch_size": 3,
@@ -96,9 +98,9 @@ def test_each_distinct_text_is_encoded_once(kalm, ring_graph):
 def test_texts_stand_in_brackets_and_the_relation_survives_truncation(kalm):
     method = kalm(maximum_description_length=4)
     decode = method.tokenizer.decode
-    assert decode(method.texts.query(0, 0)) == "[ant,, is followed by]"
-    assert decode(method.texts.query(1, 2)) == "[bee,, follows]"
-    assert decode(method.texts.answer(2)) == "{cat,}"
+    assert decode(one(method.texts.queries, 0, 0)) == "[ant,, is followed by]"
+    assert decode(one(method.texts.queries, 1, 2)) == "[bee,, follows]"
+    assert decode(one(method.texts.answers, 2)) == "{cat,}"
 
 
 def test_a_known_second_tail_is_no_negative(ring_graph, model_folder):

@@ -21,9 +21,9 @@ def kg_bert(ring_graph, encoder_folder):
 
 def test_a_triple_is_read_in_three_sentences(kg_bert, encoder_folder, monkeypatch):
     method, tokenizer = kg_bert(entity_text="name"), load_tokenizer(encoder_folder)
-    ids = method.texts.triple(0, 1, 6)
+    ids = method.texts.triples(np.array([[0, 1, 6]])).row(0)
     assert tokenizer.decode(ids) == "[CLS]ant[SEP]faces[SEP]gnu[SEP]"
-    cut = kg_bert(maximum_length=20).texts.triple(0, 1, 6)
+    cut = kg_bert(maximum_length=20).texts.triples(np.array([[0, 1, 6]])).row(0)
     assert tokenizer.decode(cut) == "[CLS]ant, t[SEP]faces[SEP]gnu, [SEP]" and len(cut) == 20
     given = {}
     method.encoder.register_forward_hook(lambda *call: given.update(call[2]), with_kwargs=True)
@@ -37,7 +37,7 @@ def test_the_loss_is_that_of_a_plain_loop(kg_bert, ring_graph):
     inputs = method.collate(ring_graph.split("train")[:5], np.random.default_rng(3), 0, 1)
     total = 0.0
     for row, triple in enumerate(inputs["triples"].tolist()):
-        ids = torch.tensor([method.texts.triple(*triple)])
+        ids = torch.tensor([method.texts.triples(np.array([triple])).row(0)])
         ends = (ids == method.texts.special.sep)[0].nonzero()[:, 0].tolist()
         segments = torch.zeros_like(ids)
         segments[0, ends[0] + 1 : ends[1] + 1] = 1

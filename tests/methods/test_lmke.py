@@ -48,14 +48,32 @@ def readable(method: Method, ids: list[int], tokenizer) -> list[str]:
 
 def test_a_triple_is_read_with_its_tokens_before_their_descriptions(lmke, ring_graph, encoder_folder):
     method, tokenizer = lmke(), load_tokenizer(encoder_folder)
-    sequence = method.texts.triple(0, 1, 6)
+    sequence = method.texts.triples(np.array([[0, 1, 6]]))
     entities = ring_graph.entity_count
     expected = ["[CLS]", 0, "the animal ant", entities + 1, "faces", 6, "the animal gnu", "[SEP]"]
-    assert readable(method, sequence.ids, tokenizer) == expected and sequence.position == 0
-    cut = lmke(maximum_description_length=5).texts.triple(0, 1, 6)
-    assert readable(method, cut.ids, tokenizer) == ["[CLS]", 0, "the a", entities + 1, "faces", 6, "the a", "[SEP]"]
-    named = lmke(entity_text="name").texts.triple(0, 1, 6)
-    assert readable(method, named.ids, tokenizer) == ["[CLS]", 0, "ant", entities + 1, "faces", 6, "gnu", "[SEP]"]
+    assert readable(method, sequence.rows.row(0), tokenizer) == expected and sequence.positions == [0]
+    cut = lmke(maximum_description_length=5).texts.triples(np.array([[0, 1, 6]]))
+    assert readable(method, cut.rows.row(0), tokenizer) == [
+        "[CLS]",
+        0,
+        "the a",
+        entities + 1,
+        "faces",
+        6,
+        "the a",
+        "[SEP]",
+    ]
+    named = lmke(entity_text="name").texts.triples(np.array([[0, 1, 6]]))
+    assert readable(method, named.rows.row(0), tokenizer) == [
+        "[CLS]",
+        0,
+        "ant",
+        entities + 1,
+        "faces",
+        6,
+        "gnu",
+        "[SEP]",
+    ]
 
 
 def test_an_entity_without_any_description_is_its_token_alone(lmke, ring_graph):
@@ -63,7 +81,7 @@ def test_an_entity_without_any_description_is_its_token_alone(lmke, ring_graph):
     entities.loc[[2, 5], ["name", "description"]] = ""
     method = lmke(replace(ring_graph, entities=entities), token_initialisation="name")
     words = method.tokens.words.num_embeddings
-    assert method.texts.entities[2] == [words + 2]
+    assert method.texts.keys(np.array([2])).rows.row(0)[1:-1] == [words + 2]
     triples = np.array([[2, 0, 3], [5, 0, 3], [2, 1, 5]])
     assert len(set(method.score_triples(triples, 2).tolist())) == 3
     method(**method.collate(triples, np.random.default_rng(0), 0, 1))["loss"].backward()
@@ -90,7 +108,7 @@ def test_the_loss_is_that_of_a_plain_loop(one, ring_graph):
     inputs = one.collate(ring_graph.split("train")[:5], np.random.default_rng(3), 0, 1)
     total = 0.0
     for row, triple in enumerate(inputs["triples"].tolist()):
-        ids = torch.tensor([one.texts.triple(*triple).ids])
+        ids = torch.tensor([one.texts.triples(np.array([triple])).rows.row(0)])
         output = one.encoder(input_ids=ids).last_hidden_state[0, 0]
         p = torch.sigmoid(one.classifier.weight[0] @ output + one.classifier.bias[0]).item()
         total -= np.log(p) if row < 5 else np.log(1 - p)

@@ -10,6 +10,8 @@ from kglm.lm.language_model import load_tokenizer
 from kglm.methods._interface import build_method
 from kglm.methods.mem_kgc import Method
 
+from .rows import one
+
 
 @pytest.fixture(scope="module")
 def mem_kgc(ring_graph, encoder_folder):
@@ -23,12 +25,12 @@ def mem_kgc(ring_graph, encoder_folder):
 def test_the_answer_and_an_entitys_own_name_are_masked(mem_kgc, ring_graph, encoder_folder):
     tokenizer = load_tokenizer(encoder_folder)
     method = mem_kgc()
-    query = tokenizer.decode(method.query(0, 2))
+    query = tokenizer.decode(one(method.queries, 0, 2))
     assert query == "[CLS]ant, the animal ant[SEP]inverse is followed by[SEP][MASK][SEP]"
-    assert tokenizer.decode(method.description(0)) == "[CLS]the animal [MASK][SEP][MASK][SEP]"
+    assert tokenizer.decode(one(method.descriptions, 0)) == "[CLS]the animal [MASK][SEP][MASK][SEP]"
     entities = ring_graph.entities.assign(description="")
     bare = mem_kgc(Graph(entities, ring_graph.relations, ring_graph.triples))
-    assert tokenizer.decode(bare.description(0)) == "[CLS]ant[SEP][MASK][SEP]"  # else nothing were left
+    assert tokenizer.decode(one(bare.descriptions, 0)) == "[CLS]ant[SEP][MASK][SEP]"  # else nothing were left
 
 
 def output(method: Method, ids: list[int]) -> torch.Tensor:
@@ -45,13 +47,15 @@ def test_the_loss_is_the_cross_entropy_over_all_entities(mem_kgc, ring_graph, we
     method = mem_kgc(entity_prediction=weight is not None, entity_prediction_weight=weight or 1.0)
     triples = ring_graph.split("train", inverse=True)[::4]
     found = method(**method.collate(triples, np.random.default_rng(0), 0, 1))
-    answers = torch.stack([method.output(output(method, method.query(h, r))) for h, r, _ in triples.tolist()])
+    answers = torch.stack([method.output(output(method, one(method.queries, h, r))) for h, r, _ in triples.tolist()])
     expected = torch.nn.functional.cross_entropy(answers, torch.from_numpy(triples[:, 2].copy()))
     torch.testing.assert_close(found["completion"], expected, rtol=1e-4, atol=1e-5)
     if weight is None:
         assert "entity_prediction" not in found
     else:
-        named = torch.stack([method.output(output(method, method.description(h))) for h in triples[:, 0].tolist()])
+        named = torch.stack(
+            [method.output(output(method, one(method.descriptions, h))) for h in triples[:, 0].tolist()]
+        )
         own = torch.nn.functional.cross_entropy(named, torch.from_numpy(triples[:, 0].copy()))
         torch.testing.assert_close(found["entity_prediction"], own, rtol=1e-4, atol=1e-5)
         expected = expected + weight * own
@@ -64,7 +68,7 @@ def test_scores_are_the_logits_of_the_output_layer(mem_kgc, ring_graph):
     heads, relations = np.ascontiguousarray(queries.T)
     scores = method.encode_queries(heads, relations, 3) @ method.encode_entities(np.array([5, 2]), 3).T
     with torch.no_grad():
-        logits = torch.stack([method.output(output(method, method.query(h, r))) for h, r in queries.tolist()])
+        logits = torch.stack([method.output(output(method, one(method.queries, h, r))) for h, r in queries.tolist()])
     np.testing.assert_allclose(scores, logits[:, [5, 2]].numpy(), atol=1e-4)
 
 

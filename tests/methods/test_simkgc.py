@@ -13,6 +13,8 @@ from kglm.lm.language_model import load_tokenizer
 from kglm.methods._interface import build_method
 from kglm.methods.simkgc import FormerAnswers, Method, described
 
+from .rows import one
+
 
 @pytest.fixture(scope="module")
 def simkgc(ring_graph, encoder_folder):
@@ -33,18 +35,18 @@ def test_a_name_stands_before_the_description_but_not_twice(ring_graph):
 def test_neighbours_are_named_behind_short_descriptions_but_never_the_answer(simkgc, ring_graph, encoder_folder):
     method, decode = simkgc(maximum_length=100), load_tokenizer(encoder_folder).decode
     # In train the bee has the ant, the cat and, across, the hen.
-    assert decode(method.query(1, 0)) == "[CLS]bee: the animal bee ant cat hen[SEP]is followed by[SEP]"
-    assert decode(method.query(1, 0, 2)) == "[CLS]bee: the animal bee ant hen[SEP]is followed by[SEP]"
-    assert decode(method.query(1, 2)) == "[CLS]bee: the animal bee ant cat hen[SEP]inverse is followed by[SEP]"
-    assert decode(method.entity(1, 0)) == "[CLS]bee: the animal bee cat hen[SEP]"
-    assert decode(simkgc(neighbour_names=1).entity(1)) == "[CLS]bee: the animal bee ant[SEP]"
-    assert decode(simkgc(neighbour_names=0, maximum_length=12).query(1, 0)) == "[CLS]bee: [SEP]is f[SEP]"
+    assert decode(one(method.queries, 1, 0)) == "[CLS]bee: the animal bee ant cat hen[SEP]is followed by[SEP]"
+    assert decode(one(method.queries, 1, 0, 2)) == "[CLS]bee: the animal bee ant hen[SEP]is followed by[SEP]"
+    assert decode(one(method.queries, 1, 2)) == "[CLS]bee: the animal bee ant cat hen[SEP]inverse is followed by[SEP]"
+    assert decode(one(method.described, 1, 0)) == "[CLS]bee: the animal bee cat hen[SEP]"
+    assert decode(one(simkgc(neighbour_names=1).described, 1)) == "[CLS]bee: the animal bee ant[SEP]"
+    assert decode(one(simkgc(neighbour_names=0, maximum_length=12).queries, 1, 0)) == "[CLS]bee: [SEP]is f[SEP]"
     words = ring_graph.entities.assign(description="long " * 20)
     long = simkgc(Graph(words, ring_graph.relations, ring_graph.triples), maximum_length=100)
-    assert long.neighbours(1, -1) == []
+    assert one(long.neighbours, 1, -1) == []
     longest = Graph(words, ring_graph.relations, ring_graph.triples)
-    assert simkgc(longest, maximum_length=100, short_description=21).neighbours(1, -1) != []
-    assert simkgc(short_description=3).neighbours(1, -1) == []  # "the animal bee" has three words
+    assert one(simkgc(longest, maximum_length=100, short_description=21).neighbours, 1, -1) != []
+    assert one(simkgc(short_description=3).neighbours, 1, -1) == []  # "the animal bee" has three words
 
 
 def unit(method: Method, encoder, ids: list[int]) -> torch.Tensor:
@@ -59,9 +61,9 @@ def plain_loss(method: Method, graph: Graph, triples: list, former: list) -> flo
     """InfoNCE with all its negatives, one term at a time; former: (entity, vector) of the batches before."""
     p, train = method.parameters_, {*map(tuple, graph.split("train", inverse=True).tolist())}
     temperature = method.log_temperature.exp().item()
-    queries = [unit(method, method.query_encoder, method.query(*triple)) for triple in triples]
-    answers = [unit(method, method.entity_encoder, method.entity(t, h)) for h, _, t in triples]
-    heads = [unit(method, method.entity_encoder, method.entity(h, t)) for h, _, t in triples]
+    queries = [unit(method, method.query_encoder, one(method.queries, *triple)) for triple in triples]
+    answers = [unit(method, method.entity_encoder, one(method.described, t, h)) for h, _, t in triples]
+    heads = [unit(method, method.entity_encoder, one(method.described, h, t)) for h, _, t in triples]
 
     def exponential(one, other, weight=1.0, margin=0.0) -> float:
         return np.exp((weight * (one @ other).item() - margin) / temperature)
@@ -104,7 +106,7 @@ def test_the_loss_is_that_of_a_plain_loop(simkgc, ring_graph, changes):
         found = method(**method.collate(batch, np.random.default_rng(0), 0, 1))["loss"].item()
         expected = plain_loss(method, graph, batch.tolist(), former)
         assert found == pytest.approx(expected, rel=1e-4)
-        own = [(t, unit(method, method.entity_encoder, method.entity(t, h))) for h, _, t in batch.tolist()]
+        own = [(t, unit(method, method.entity_encoder, one(method.described, t, h))) for h, _, t in batch.tolist()]
         former = (own + former)[: method.parameters_.pre_batch_negatives]
 
 

@@ -10,6 +10,8 @@ from kglm.errors import InputError
 from kglm.methods._interface import build_method
 from kglm.methods.star import Method
 
+from .rows import one as alone
+
 
 @pytest.fixture(scope="module")
 def star(ring_graph, encoder_folder):
@@ -29,7 +31,7 @@ def one(star) -> Method:
 def pair(method: Method, head: int, relation: int, tail: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The outputs at [CLS] of both texts, each encoded alone, without padding."""
     vectors = []
-    for ids in (method.texts.query(head, relation), method.texts.entity(tail)):
+    for ids in (alone(method.texts.queries, head, relation), alone(method.texts.described, tail)):
         given = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         vectors.append(method.texts.first(method.encoder, given)[0])
     return vectors[0], vectors[1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kglm.kg.graph import Graph
 from kglm.lm.knowledge_mask import PADDING, TEXT, UNKNOWN
-from kglm.methods._encoding import TokenTexts
+from kglm.lm.tokens import tokenised
 from kglm.methods._masked_prediction import draw_masks
 from kglm.methods._units import (
     ENTITY,
@@ -54,7 +54,7 @@ VOCABULARY = Vocabulary(words=128, entities=10, relations=6)
 
 def units(texts: list[str], maximum: int = 64, relations: tuple = ("",) * 6) -> Units:
     encoded = [[ord(letter) for letter in text] for text in relations]
-    return Units(VOCABULARY, [1], TokenTexts(texts, Letters(), maximum), encoded, maximum)
+    return Units(VOCABULARY, [1], tokenised(texts, Letters()).cut(maximum), encoded, maximum)
 
 
 def walks_of(*walks: list[tuple[int, int]]) -> np.ndarray:

@@ -4,7 +4,7 @@ The brackets stand where other models put their begin and end tokens. Texts are 
 the closing bracket is always a token of its own and a long description never cuts off the relation behind it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import last_token_pool
+from kglm.lm.tokens import Ragged, joined, of_lists, tokenised
 from kglm.methods._encoding import encode_sequences
 
 
@@ -21,9 +22,9 @@ from kglm.methods._encoding import encode_sequences
 class DualViewTexts:
     """Token pieces of a graph's texts."""
 
-    brackets: list[list[int]]
-    descriptions: list[list[int]]
-    relations: list[list[int]]
+    brackets: Ragged  # [ ] { }
+    descriptions: Ragged
+    relations: Ragged
     padding: int
 
     @classmethod
@@ -37,20 +38,20 @@ class DualViewTexts:
     ) -> "DualViewTexts":
         """Tokenise every entity and relation once; descriptions are cut to `maximum_length` tokens."""
 
-        def tokens(texts: Sequence[str]) -> list[list[int]]:
-            return tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        brackets = tokenizer(["[", "]", "{", "}"], add_special_tokens=False)["input_ids"]
+        descriptions = tokenised(graph.entity_texts(entity_text), tokenizer).cut(maximum_length)
+        relations = tokenised([f", {text}" for text in graph.relation_texts(inverse_text)], tokenizer)
+        return cls(of_lists(brackets), descriptions, relations, tokenizer.pad_token_id)
 
-        descriptions = [ids[:maximum_length] for ids in tokens(graph.entity_texts(entity_text))]
-        relations = tokens([f", {text}" for text in graph.relation_texts(inverse_text)])
-        return cls(tokens(["[", "]", "{", "}"]), descriptions, relations, tokenizer.pad_token_id)
+    def queries(self, heads: np.ndarray, relations: np.ndarray) -> Ragged:
+        """Tokens of `[head description, relation]` of each query (n,)."""
+        begin, end = (self.brackets.take(np.full(len(heads), place)) for place in (0, 1))
+        return joined(len(heads), begin, self.descriptions.take(heads), self.relations.take(relations), end)
 
-    def query(self, head: int, relation: int) -> list[int]:
-        """Tokens of `[head description, relation]`."""
-        return self.brackets[0] + self.descriptions[head] + self.relations[relation] + self.brackets[1]
-
-    def answer(self, entity: int) -> list[int]:
-        """Tokens of `{tail description}`."""
-        return self.brackets[2] + self.descriptions[entity] + self.brackets[3]
+    def answers(self, entities: np.ndarray) -> Ragged:
+        """Tokens of `{tail description}` of each entity (n,)."""
+        begin, end = (self.brackets.take(np.full(len(entities), place)) for place in (2, 3))
+        return joined(len(entities), begin, self.descriptions.take(entities), end)
 
 
 def encode(backbone: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -66,11 +67,11 @@ class DualViewEncoder:
 
     def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:
         """See Method; equal texts have equal vectors to the last bit."""
-        return self._encode(map(self.texts.query, heads.tolist(), relations.tolist()), batch_size)
+        return self._encode(len(heads), lambda rows: self.texts.queries(heads[rows], relations[rows]), batch_size)
 
     def encode_entities(self, entities: np.ndarray, batch_size: int) -> np.ndarray:
         """See Method; equal texts have equal vectors to the last bit."""
-        return self._encode(map(self.texts.answer, entities.tolist()), batch_size)
+        return self._encode(len(entities), lambda rows: self.texts.answers(entities[rows]), batch_size)
 
-    def _encode(self, sequences: Iterable[list[int]], batch_size: int) -> np.ndarray:
-        return encode_sequences(self, partial(encode, self.backbone), sequences, self.texts.padding, batch_size)
+    def _encode(self, count: int, rows_of: Callable[[slice], Ragged], batch_size: int) -> np.ndarray:
+        return encode_sequences(self, partial(encode, self.backbone), count, rows_of, self.texts.padding, batch_size)

@@ -1,8 +1,7 @@
 """Token sequences through an encoder: each distinct one once, alike in length together, with or without gradients."""
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,14 +9,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
 from kglm.errors import InputError
-from kglm.lm.language_model import batches_by_length, pad
+from kglm.lm.tokens import Ragged, distinct
 
-T = TypeVar("T", bound=Sequence)
 Chunk = dict[str, torch.Tensor]
 Encode = Callable[[Chunk], torch.Tensor]  # a padded chunk of n sequences -> n vectors, or n numbers, float32
 
-PIECE = 65_536  # sequences that are held at once where no gradient is needed
-_BLOCK = 1024  # texts tokenised at once: one by one takes far longer
+PIECE = 65_536  # rows that are held at once where no gradient is needed
 
 
 class SpecialTokens(NamedTuple):
@@ -39,49 +36,37 @@ class SpecialTokens(NamedTuple):
         return cls(*special)
 
 
-class TokenTexts:
-    """Token ids of texts, made when they are asked for: those of millions of texts would not fit into memory."""
+def chunks(rows: Ragged, padding: int, size: int = 0, tokens: int = 0) -> tuple[list[Chunk], torch.Tensor]:
+    """Rows in padded chunks of at most `size` rows and of `tokens`, padding counted; and where each row went.
 
-    def __init__(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, maximum_length: int):
-        self._texts, self._tokenizer, self._maximum = texts, tokenizer, maximum_length
-        self._known: dict[int, np.ndarray] = {}
-
-    def prepare(self, numbers: Iterable[int]) -> None:
-        """Tokenise several texts at once."""
-        new = [number for number in dict.fromkeys(numbers) if number not in self._known]
-        if new:
-            texts = [self._texts[number] for number in new]
-            encoded = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-            for number, ids in zip(new, encoded, strict=True):
-                self._known[number] = np.array(ids[: self._maximum], np.int32)
-
-    def __getitem__(self, number: int) -> list[int]:
-        if number not in self._known:
-            first = number - number % _BLOCK
-            self.prepare(range(first, min(first + _BLOCK, len(self._texts))))
-        return self._known[number].tolist()
+    Alike in length, longest first, so that little is padded and memory peaks at once. 0: no limit. A row that is longer
+    than `tokens` is a chunk of its own.
+    """
+    order = np.argsort(-rows.sizes, kind="stable")
+    sorted_rows, place = rows.take(order), np.empty(rows.count, np.int64)
+    place[order] = np.arange(rows.count)
+    parts, at, sizes = [], 0, sorted_rows.sizes
+    while at < rows.count:
+        fitting = max(tokens // max(int(sizes[at]), 1), 1) if tokens else rows.count
+        stop = min(at + min(fitting, size or rows.count), rows.count)
+        parts.append(padded(sorted_rows.take(slice(at, stop)), padding))
+        at = stop
+    return parts, torch.from_numpy(place)
 
 
-def distinct(sequences: Iterable[T]) -> tuple[list[T], np.ndarray]:
-    """The distinct sequences, and the row of each among them: what is equal is encoded once."""
-    first: dict[tuple, tuple[int, T]] = {}
-    rows = [first.setdefault(tuple(sequence), (len(first), sequence))[0] for sequence in sequences]
-    return [sequence for _, sequence in first.values()], np.array(rows, np.int64)
+def padded(rows: Ragged, padding: int) -> Chunk:
+    """Rows as `input_ids` and `attention_mask`, int64 (n, longest), padded on the right."""
+    real = np.arange(rows.sizes.max(initial=0)) < rows.sizes[:, None]
+    ids = np.full(real.shape, padding, np.int64)
+    ids[real] = rows.flat()
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(real.astype(np.int64))}
 
 
-def chunks(sequences: Sequence[Sequence[int]], padding: int, size: int) -> tuple[list[Chunk], torch.Tensor]:
-    """Sequences in padded chunks of at most `size`, alike in length, so that little is padded; and where each went."""
-    batches = list(batches_by_length(sequences, size))
-    order = torch.empty(len(sequences), dtype=torch.long)
-    order[torch.tensor([row for batch in batches for row in batch], dtype=torch.long)] = torch.arange(len(sequences))
-    return [pad([sequences[row] for row in batch], padding) for batch in batches], order
-
-
-def distinct_chunks(sequences: Iterable[Sequence[int]], padding: int, size: int) -> tuple[list[Chunk], torch.Tensor]:
-    """The distinct ones of n sequences as `chunks`, and the row (n,) of each among them."""
-    unique, rows = distinct(sequences)
-    parts, order = chunks(unique, padding, size)
-    return parts, order[torch.from_numpy(rows)]
+def distinct_chunks(rows: Ragged, padding: int, size: int = 0, tokens: int = 0) -> tuple[list[Chunk], torch.Tensor]:
+    """The distinct ones of n rows as `chunks`, and the row (n,) of each among them."""
+    unique, own = distinct(rows)
+    parts, order = chunks(unique, padding, size, tokens)
+    return parts, order[torch.from_numpy(own)]
 
 
 def encode_chunks(encode: Encode, parts: list[Chunk], caching: bool = False) -> torch.Tensor:
@@ -106,14 +91,20 @@ def apply_in_chunks(module: torch.nn.Module, encode: Encode, parts: list[Chunk],
 
 
 def encode_sequences(
-    module: torch.nn.Module, encode: Encode, sequences: Iterable[Sequence[int]], padding: int, batch_size: int
+    module: torch.nn.Module,
+    encode: Encode,
+    count: int,
+    rows_of: Callable[[slice], Ragged],
+    padding: int,
+    size: int = 0,
+    tokens: int = 0,
 ) -> np.ndarray:
-    """Token sequences -> what `apply_in_chunks` gives, float32 (n, …); equal sequences have equal vectors.
+    """`count` rows, made when they are read -> what `apply_in_chunks` gives, float32 (n, …).
 
-    Equal to the last bit, for each is encoded once (of every 65,536 sequences: more are never held).
+    Equal rows have vectors equal to the last bit, for each is encoded once (of every 65,536 rows: more are never held).
     """
-    waiting, pieces = iter(sequences), []
-    while piece := list(islice(waiting, PIECE)):
-        parts, rows = distinct_chunks(piece, padding, batch_size)
-        pieces.append(apply_in_chunks(module, encode, parts, rows))
+    pieces = []
+    for start in range(0, count, PIECE):
+        rows = rows_of(slice(start, min(start + PIECE, count)))
+        pieces.append(apply_in_chunks(module, encode, *distinct_chunks(rows, padding, size, tokens)))
     return np.concatenate(pieces)

@@ -4,24 +4,25 @@ Every entity and relation is a token of its own, placed before the tokens of its
 description is its token alone. A description is cut by itself, so that nothing else is ever cut.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.entity_tokens import ExtendedEmbedding, initialise
+from kglm.lm.tokens import Ragged, joined, stacked, tokenised
 from kglm.methods._encoding import Chunk, SpecialTokens, chunks
 
 
 class Sequenced(NamedTuple):
-    """Token ids, and the position whose output vector is read."""
+    """Rows of token ids, and the position (n,) of each whose output vector is read."""
 
-    ids: list[int]
-    position: int
+    rows: Ragged
+    positions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class TripleTexts:
     the triple (?, r, t) in its natural order.
     """
 
-    entities: list[list[int]]
-    relations: list[list[int]]
+    words: int  # the first entity's token stands behind them; entities come before relations
+    entities: Ragged  # descriptions
+    relations: Ragged
     cls: int
     sep: int
     mask: int
@@ -45,40 +47,51 @@ class TripleTexts:
     ) -> "TripleTexts":
         """Tokenise every entity and relation once; descriptions are cut to `maximum_length` tokens.
 
-        The first further token stands behind `words` words; entities come before relations. InputError where the
-        tokenizer has no token to begin, end, mask or pad a sequence with.
+        InputError where the tokenizer has no token to begin, end, mask or pad a sequence with.
         """
         special = SpecialTokens.of(tokenizer)
+        entities = tokenised(graph.entity_texts(entity_text), tokenizer).cut(maximum_length)
+        relations = tokenised(graph.relation_texts()[: graph.relation_count], tokenizer).cut(maximum_length)
+        return cls(words, entities, relations, *special)
 
-        def described(texts: Sequence[str], first: int) -> list[list[int]]:
-            tokens = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-            return [[number, *ids[:maximum_length]] for number, ids in enumerate(tokens, first)]
+    def triples(self, triples: np.ndarray) -> Sequenced:
+        """`[CLS] h s_h r s_r t s_t [SEP]` of triples (n, 3), read at [CLS]."""
+        heads, relations, tails = triples.T
+        described = *self._entity(heads), *self._relation(relations), *self._entity(tails)
+        return Sequenced(joined(len(triples), self.cls, *described, self.sep), np.zeros(len(triples), np.int64))
 
-        entities = described(graph.entity_texts(entity_text), words)
-        relations = described(graph.relation_texts()[: graph.relation_count], words + graph.entity_count)
-        return cls(entities, relations, *special)
+    def queries(self, queries: np.ndarray) -> Sequenced:
+        """Queries (h, r), (n, 2): `[CLS] h s_h r s_r [MASK] [SEP]`, read at [MASK].
 
-    def triple(self, head: int, relation: int, tail: int) -> Sequenced:
-        """`[CLS] h s_h r s_r t s_t [SEP]`, read at [CLS]."""
-        described = self.entities[head] + self.relations[relation] + self.entities[tail]
-        return Sequenced([self.cls, *described, self.sep], 0)
+        Of an inverse relation `[CLS] [MASK] r s_r h s_h [SEP]`. Natural ones come out in their order among the inverse.
+        """
+        heads, relations = queries.T
+        count, inverse = self.relations.count, relations >= self.relations.count
+        own = np.where(inverse, relations - count, relations)
+        forth, back = np.flatnonzero(~inverse), np.flatnonzero(inverse)
+        described = *self._entity(heads[forth]), *self._relation(own[forth])
+        natural = joined(len(forth), self.cls, *described, self.mask, self.sep)
+        described = *self._relation(own[back]), *self._entity(heads[back])
+        turned = joined(len(back), self.cls, self.mask, *described, self.sep)
+        positions = np.concatenate([natural.sizes - 2, np.ones(len(back), np.int64)])
+        order = np.argsort(np.concatenate([forth, back]))
+        return Sequenced(stacked(natural, turned).take(order), positions[order])
 
-    def query(self, head: int, relation: int) -> Sequenced:
-        """`[CLS] h s_h r s_r [MASK] [SEP]`, of an inverse relation `[CLS] [MASK] r s_r h s_h [SEP]`; read at [MASK]."""
-        if relation >= len(self.relations):
-            described = self.relations[relation - len(self.relations)] + self.entities[head]
-            return Sequenced([self.cls, self.mask, *described, self.sep], 1)
-        described = self.entities[head] + self.relations[relation]
-        return Sequenced([self.cls, *described, self.mask, self.sep], len(described) + 1)
+    def keys(self, entities: np.ndarray) -> Sequenced:
+        """`[CLS] t s_t [SEP]` of entities (n,), read at t."""
+        return Sequenced(joined(len(entities), self.cls, *self._entity(entities), self.sep), np.ones_like(entities))
 
-    def key(self, entity: int) -> Sequenced:
-        """`[CLS] t s_t [SEP]`, read at t."""
-        return Sequenced([self.cls, *self.entities[entity], self.sep], 1)
+    def _entity(self, entities: np.ndarray) -> tuple[np.ndarray, Ragged]:
+        return self.words + entities, self.entities.take(entities)
+
+    def _relation(self, relations: np.ndarray) -> tuple[np.ndarray, Ragged]:
+        return self.words + self.entities.count + relations, self.relations.take(relations)
 
     def check_length(self, positions: int, entities: int) -> None:
         """InputError where the longest sequence of one or two described `entities` does not fit so many positions."""
         others = 2 + (2 - entities)  # [CLS] and [SEP], and [MASK] where one entity is masked
-        longest = entities * max(map(len, self.entities)) + max(map(len, self.relations)) + others
+        described = entities * (self.entities.sizes.max() + 1) + self.relations.sizes.max() + 1
+        longest = described + others
         if longest > positions:
             what = f"sequences of up to {longest} tokens do not fit the {positions} positions of the base model"
             raise InputError(what, "maximum_description_length", "lower it")
@@ -95,11 +108,11 @@ def extend(
     return extended
 
 
-def batches(sequences: list[Sequenced], padding: int, size: int) -> tuple[list[Chunk], torch.Tensor]:
+def batches(sequences: Sequenced, padding: int, size: int, tokens: int = 0) -> tuple[list[Chunk], torch.Tensor]:
     """Sequences as `chunks` with `positions`, and the row of each among them."""
-    parts, order = chunks([sequence.ids for sequence in sequences], padding, size)
-    positions = torch.empty(len(sequences), dtype=torch.long)
-    positions[order] = torch.tensor([sequence.position for sequence in sequences], dtype=torch.long)
+    parts, order = chunks(sequences.rows, padding, size, tokens)
+    positions = torch.empty(len(order), dtype=torch.long)
+    positions[order] = torch.from_numpy(sequences.positions)
     rows = positions.split([len(part["input_ids"]) for part in parts])
     return [{**part, "positions": own} for part, own in zip(parts, rows, strict=True)], order
 

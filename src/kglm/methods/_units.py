@@ -5,7 +5,7 @@ are `begin h s_h w_1 … w_k r s_r <mask>` and those of an entity `begin e s_e w
 texts, and w a walk `r_1 e_1 r_2 e_2 …` along training triples from h or e.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from kglm.kg.graph import Graph
 from kglm.kg.neighbourhood import page_rank, relation_entropy
 from kglm.kg.subgraphs import NO_WALKS
 from kglm.lm.knowledge_mask import PADDING, TEXT, UNKNOWN
-from kglm.methods._encoding import TokenTexts
+from kglm.lm.tokens import Ragged
 
 WORD, ENTITY, RELATION, MASK = range(4)
 KINDS = ("word", "entity", "relation", "mask")
@@ -77,6 +77,13 @@ class Tokens(NamedTuple):
     owners: tuple[int, ...]
 
 
+def distinct(sequences: Iterable[Tokens]) -> tuple[list[Tokens], np.ndarray]:
+    """The distinct sequences, and the row of each among them: what is equal is encoded once."""
+    first: dict[Tokens, tuple[int, Tokens]] = {}
+    rows = [first.setdefault(sequence, (len(first), sequence))[0] for sequence in sequences]
+    return [sequence for _, sequence in first.values()], np.array(rows, np.int64)
+
+
 class Units:
     """Builds sequences of token ids of at most `maximum_length`; what does not fit is cut off the description."""
 
@@ -84,7 +91,7 @@ class Units:
         self,
         vocabulary: Vocabulary,
         begin: list[int],
-        entity_texts: TokenTexts,
+        entity_texts: Ragged,
         relation_texts: list[list[int]],
         maximum_length: int,
         parents: str = "words_and_relations",
@@ -97,7 +104,7 @@ class Units:
     def query(self, head: int, relation: int, walks: np.ndarray = NO_WALKS, token: bool = True) -> Tokens:
         """(h, r, ?), which ends with `<mask>`; walks (k, n, 2) from h; without `token`, h is there as text alone."""
         asked = (self.vocabulary.relation(relation), *self._relation_texts[relation])
-        text = self.entity_texts[head]
+        text = self.entity_texts.row(head)
         before = self._entity(head, text, walks, token, self._maximum - len(asked) - 1)
         own = len(self._begin) if self._relations_belong and (token or not text) else -1
         ids = before.ids + asked + (self.vocabulary.mask,)
@@ -105,7 +112,7 @@ class Units:
 
     def entity(self, entity: int, walks: np.ndarray = NO_WALKS, token: bool = True) -> Tokens:
         """An entity with its description; arguments as those of `query`."""
-        return self._entity(entity, self.entity_texts[entity], walks, token, self._maximum)
+        return self._entity(entity, self.entity_texts.row(entity), walks, token, self._maximum)
 
     def view(self, entity: int, walks: np.ndarray, options: "Augmentation", generator: np.random.Generator) -> Tokens:
         """An augmented view of an entity: entities dropped, a span of its text deleted, its walks shuffled.
@@ -117,7 +124,7 @@ class Units:
         walks = np.where(np.logical_or.accumulate(dropped, axis=1)[:, :, None], -1, walks)
         if options.shuffling:
             walks = walks[generator.permutation(len(walks))]
-        text = self.entity_texts[entity]
+        text = self.entity_texts.row(entity)
         span = round(options.span_deletion * len(text))
         start = int(generator.integers(len(text) - span + 1))
         token = generator.random() >= options.entity_dropping * (options.radius > 0)

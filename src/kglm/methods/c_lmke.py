@@ -20,7 +20,7 @@ from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather
 from kglm.methods._encoding import apply_in_chunks, encode_chunks
-from kglm.methods._triple_texts import TripleTexts, batches, encode, extend
+from kglm.methods._triple_texts import Sequenced, TripleTexts, batches, encode, extend
 from kglm.options import Count, Options, Size
 from kglm.ranking.matching import MatchingMLP
 
@@ -89,13 +89,13 @@ class Method(_interface.LinkPredictor):
             batch["draws"] = torch.from_numpy(np.concatenate([draws[own::parts] for own in range(parts)]))
         return batch
 
-    def _queries(self, triples: np.ndarray) -> tuple[list, np.ndarray]:
+    def _queries(self, triples: np.ndarray) -> tuple[Sequenced, np.ndarray]:
         queries, rows = np.unique(triples[:, :2], axis=0, return_inverse=True)
-        return [self.texts.query(*query) for query in queries.tolist()], rows.reshape(-1)
+        return self.texts.queries(queries), rows.reshape(-1)
 
-    def _keys(self, entities: np.ndarray) -> tuple[list, np.ndarray]:
+    def _keys(self, entities: np.ndarray) -> tuple[Sequenced, np.ndarray]:
         keys, rows = np.unique(entities, return_inverse=True)
-        return [self.texts.key(key) for key in keys.tolist()], rows
+        return self.texts.keys(keys), rows
 
     def forward(self, queries, query_rows, keys, key_rows, triples, draws=None) -> dict[str, torch.Tensor]:
         """L(q, K), the mean over the queries of all processes.
@@ -133,7 +133,7 @@ class Method(_interface.LinkPredictor):
         """See LinkPredictor; the output at the entity's own token."""
         return self._encode(self.key_encoder, *self._keys(entities), batch_size)
 
-    def _encode(self, encoder: PreTrainedModel, sequences: list, rows: np.ndarray, batch_size: int) -> np.ndarray:
+    def _encode(self, encoder: PreTrainedModel, sequences: Sequenced, rows: np.ndarray, batch_size: int) -> np.ndarray:
         parts = batches(sequences, self.texts.padding, batch_size)
         return apply_in_chunks(encoder, partial(encode, encoder), *parts)[rows]
 

@@ -7,19 +7,21 @@ Equations 1 to 4 of the paper. The fields of `Parameters` are the options; the v
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerBase
 
 from kglm.artefacts import read_tensors
 from kglm.errors import InputError
 from kglm.files import read_json
 from kglm.kg.graph import Graph
 from kglm.kg.instructions import TRIPLE_COMPLETION, prompt
-from kglm.lm.language_model import load_causal, load_tokenizer, pad
+from kglm.lm.language_model import load_causal, load_tokenizer
 from kglm.lm.lora import add_lora
+from kglm.lm.tokens import Ragged, following, joined, of_lists, stacked, tokenised
 from kglm.methods import _interface
 from kglm.methods._contrastive import (
     KnownTriples,
@@ -31,11 +33,12 @@ from kglm.methods._contrastive import (
     similarities,
 )
 from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, encode
-from kglm.methods._encoding import distinct_chunks, encode_chunks
+from kglm.methods._encoding import distinct_chunks, encode_chunks, padded
 from kglm.methods._interface import FOREIGN
 from kglm.options import Count, Options, Positive, Rate, Size, Weight
 
 IGNORED = -100  # the label that the cross-entropy leaves out
+_INPUT = "<input>"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,44 @@ class Parameters(Options):
     gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
 
 
+class Completions(NamedTuple):
+    """Tokens of instructions (Section 3.3) in pieces, so that each text is tokenised once."""
+
+    pieces: Ragged  # what stands before the input, and behind it
+    descriptions: Ragged  # of the entities, as they stand in an instruction, with the comma behind
+    relations: Ragged
+    answers: Ragged  # the entities' descriptions, as answers
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: DualViewTexts,
+        texts_of: tuple[str, str],
+        cut: bool,
+    ) -> "Completions":
+        """texts_of: the options `entity_text` and `inverse_text`; cut: descriptions as they are encoded, or whole."""
+        entities = graph.entity_texts(texts_of[0])
+        if cut:
+            decoded = tokenizer.batch_decode(texts.descriptions.rows(), skip_special_tokens=True)
+            entities = [text.strip() for text in decoded]
+        before, after = prompt(TRIPLE_COMPLETION, _INPUT).split(_INPUT)
+        relations = [f" {text}" for text in graph.relation_texts(texts_of[1])]
+        begin, (end,) = tokenizer(before)["input_ids"], following("a", [after], tokenizer).rows()
+        return cls(
+            of_lists([begin, end]),
+            following("\n", [f"{text}," for text in entities], tokenizer),
+            following(",", relations, tokenizer),
+            tokenised(entities, tokenizer),
+        )
+
+    def prompts(self, heads: np.ndarray, relations: np.ndarray) -> Ragged:
+        """The instruction of each query (n,) up to the response."""
+        begin, end = (self.pieces.take(np.full(len(heads), place)) for place in (0, 1))
+        return joined(len(heads), begin, self.descriptions.take(heads), self.relations.take(relations), end)
+
+
 class Method(DualViewEncoder, _interface.LinkPredictor):
     """See the module."""
 
@@ -82,8 +123,9 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         self.texts = DualViewTexts.of(
             graph, self.tokenizer, p.entity_text, p.inverse_text, p.maximum_description_length
         )
-        self.entity_texts = graph.entity_texts(p.entity_text)
-        self.relation_texts = graph.relation_texts(p.inverse_text)
+        if p.language_model_weight > 0:
+            texts_of = p.entity_text, p.inverse_text
+            self.completions = Completions.of(graph, self.tokenizer, self.texts, texts_of, p.cut_completion_texts)
         self.train_triples = graph.split("train", inverse=True)
         causal = load_causal(model, dtype=p.base_weights)
         if causal.config.model_type == "bert":
@@ -105,8 +147,7 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
         """See Method; each distinct text of the batch stands in it once."""
         mine = triples[part::parts]
-        texts = [self.texts.query(head, relation) for head, relation, _ in mine.tolist()]
-        texts += [self.texts.answer(tail) for tail in mine[:, 2].tolist()]
+        texts = stacked(self.texts.queries(mine[:, 0], mine[:, 1]), self.texts.answers(mine[:, 2]))
         encoder, rows = distinct_chunks(texts, self.texts.padding, self.parameters_.chunk_size)
         query_rows, answer_rows = rows.chunk(2)
         batch = {"encoder": encoder, "query_rows": query_rows, "answer_rows": answer_rows, "triples": as_tensor(mine)}
@@ -130,23 +171,16 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
 
         Too long a sequence loses the beginning of its prompt, never its answer (unless that alone is too long).
         """
-        limit = self.parameters_.maximum_language_model_length
-        sequences, labels = [], []
-        for head, relation, tail in triples.tolist():
-            given = prompt(TRIPLE_COMPLETION, f"{self._description(head)}, {self.relation_texts[relation]}")
-            question = self.tokenizer(given)["input_ids"]
-            answer = self.tokenizer(self._description(tail), add_special_tokens=False)["input_ids"]
-            answer = [*answer, self.tokenizer.eos_token_id][: limit - 1]
-            question = question[max(len(question) + len(answer) - limit, 0) :]
-            sequences.append(question + answer)
-            labels.append([IGNORED] * len(question) + answer)
-        inputs = pad(sequences, self.texts.padding)
-        return {**inputs, "labels": pad(labels, IGNORED)["input_ids"]}
-
-    def _description(self, entity: int) -> str:
-        if not self.parameters_.cut_completion_texts:
-            return self.entity_texts[entity]
-        return self.tokenizer.decode(self.texts.descriptions[entity], skip_special_tokens=True).strip()
+        limit, (heads, relations, tails) = self.parameters_.maximum_language_model_length, triples.T
+        end = self.tokenizer.eos_token_id
+        answers = joined(len(triples), self.completions.answers.take(tails), end).cut(limit - 1)
+        prompts = self.completions.prompts(heads, relations)
+        over = (prompts.sizes + answers.sizes - limit).clip(min=0)
+        prompts = prompts._replace(starts=prompts.starts + over, lengths=prompts.lengths - over)
+        batch = padded(joined(len(triples), prompts, answers), self.texts.padding)
+        places = torch.arange(batch["input_ids"].shape[1])
+        labelled = (places >= torch.from_numpy(prompts.sizes)[:, None]) & (batch["attention_mask"] == 1)
+        return {**batch, "labels": batch["input_ids"].masked_fill(~labelled, IGNORED)}
 
     def forward(self, encoder, query_rows, answer_rows, triples, language_model=None) -> dict[str, torch.Tensor]:
         """Equation 4. encoder: padded chunks of distinct texts; *_rows: (b,) rows of the encoded; triples: (b, 3)."""

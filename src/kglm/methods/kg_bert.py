@@ -53,7 +53,7 @@ class Method(BinaryClassifier, _interface.CandidateScorer):
 
     def batches(self, triples: np.ndarray, size: int) -> tuple[list[Chunk], torch.Tensor]:
         """See BinaryClassifier; equal texts are read once."""
-        return distinct_chunks((self.texts.triple(*triple) for triple in triples.tolist()), self.texts.padding, size)
+        return distinct_chunks(self.texts.triples(triples), self.texts.padding, size)
 
     def logits(self, inputs: Chunk) -> torch.Tensor:
         """See BinaryClassifier."""

@@ -21,9 +21,9 @@ from kglm.lm.entity_tokens import ExtendedEmbedding, initialise
 from kglm.lm.knowledge_mask import PADDING, knowledge_mask
 from kglm.lm.language_model import batches_by_length, last_token_pool, load_causal, load_tokenizer
 from kglm.lm.lora import add_lora
+from kglm.lm.tokens import tokenised
 from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, similarities
-from kglm.methods._encoding import TokenTexts, distinct
 from kglm.methods._masked_prediction import candidate_entities, draw_masks, masked_prediction_loss
 from kglm.methods._units import (
     ENTITY,
@@ -37,6 +37,7 @@ from kglm.methods._units import (
     Tokens,
     Units,
     Vocabulary,
+    distinct,
     model_inputs,
 )
 from kglm.options import Count, Options, Positive, Range, Rate, Size, Weight
@@ -135,7 +136,7 @@ class Method(_interface.LinkPredictor):
         self.units = Units(
             self.vocabulary,
             [begin],
-            TokenTexts(texts, self.tokenizer, p.maximum_length),
+            tokenised(texts, self.tokenizer).cut(p.maximum_length),
             relation_texts if p.relation_text else [[] for _ in relations],
             p.maximum_length,
             p.parents,
@@ -179,7 +180,6 @@ class Method(_interface.LinkPredictor):
         seeds = generator.integers(2**63, size=len(triples))[part::parts].tolist()
         chosen = self._contrasted(triples, generator, parts)[part::parts]
         mine = triples[part::parts]
-        self.units.entity_texts.prepare([*mine[:, 0].tolist(), *mine[:, 2].tolist(), *(e for e, _ in chosen)])
         batch = {}
         if p.contrastive_weight > 0:
             batch["views"] = self._views(chosen)
@@ -432,7 +432,6 @@ class Method(_interface.LinkPredictor):
         return written, [KINDS[kind] for kind in kinds]
 
     def _descriptions(self, entities: list[int]) -> list[Tokens]:
-        self.units.entity_texts.prepare(entities)
         return [self.units.entity(entity, *self._around(entity)) for entity in entities]
 
     def _around(self, entity: int) -> tuple[np.ndarray, bool]:

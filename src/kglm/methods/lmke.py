@@ -55,7 +55,7 @@ class Method(BinaryClassifier):
 
     def batches(self, triples: np.ndarray, size: int) -> tuple[list[Chunk], torch.Tensor]:
         """See BinaryClassifier."""
-        return batches([self.texts.triple(*triple) for triple in triples.tolist()], self.texts.padding, size)
+        return batches(self.texts.triples(triples), self.texts.padding, size)
 
     def logits(self, inputs: Chunk) -> torch.Tensor:
         """See BinaryClassifier; Equation 1."""

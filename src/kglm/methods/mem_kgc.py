@@ -16,9 +16,10 @@ import torch
 from kglm.kg.characters import as_a_word
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_encoder, load_tokenizer
+from kglm.lm.tokens import Ragged, tokenised
 from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
-from kglm.methods._encoding import Chunk, TokenTexts, distinct_chunks, encode_chunks, encode_sequences
+from kglm.methods._encoding import Chunk, distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
 from kglm.options import Options, Size, Weight
 
@@ -49,7 +50,7 @@ class Method(_interface.LinkPredictor):
         self.encoder = load_encoder(model, p.base_weights)
         texts = graph.entity_texts(p.entity_text)
         self.texts = SegmentedTexts.of(graph, tokenizer, self.encoder, texts, p.inverse_text, p.maximum_length)
-        self.nameless = TokenTexts(nameless(graph, tokenizer.mask_token), tokenizer, p.maximum_length)
+        self.nameless = tokenised(nameless(graph, tokenizer.mask_token), tokenizer).cut(p.maximum_length)
         self.encode = partial(self.texts.masked, self.encoder)
         self.output = torch.nn.Linear(self.encoder.config.hidden_size, graph.entity_count)
 
@@ -59,17 +60,14 @@ class Method(_interface.LinkPredictor):
 
     # Texts
 
-    def query(self, head: int, relation: int) -> list[int]:
-        """`[CLS] head [SEP] relation [SEP] [MASK] [SEP]`."""
-        return self.texts.sequence(self.texts.entities[head], self.texts.relations[relation], self._mask)
+    def queries(self, heads: np.ndarray, relations: np.ndarray) -> Ragged:
+        """`[CLS] head [SEP] relation [SEP] [MASK] [SEP]` of each query (n,)."""
+        texts, mask = self.texts, [self.texts.special.mask]
+        return texts.sequences(len(heads), [texts.entities.take(heads)], [texts.relations.take(relations)], mask)
 
-    def description(self, entity: int) -> list[int]:
-        """`[CLS] description without the name [SEP] [MASK] [SEP]`."""
-        return self.texts.sequence(self.nameless[entity], self._mask)
-
-    @property
-    def _mask(self) -> list[int]:
-        return [self.texts.special.mask]
+    def descriptions(self, entities: np.ndarray) -> Ragged:
+        """`[CLS] description without the name [SEP] [MASK] [SEP]` of each entity (n,)."""
+        return self.texts.sequences(len(entities), [self.nameless.take(entities)], [self.texts.special.mask])
 
     # Training
 
@@ -77,14 +75,12 @@ class Method(_interface.LinkPredictor):
         """See Method; the entities that are described are the heads of the share."""
         mine = triples[part::parts]
         batch = {"triples": as_tensor(mine)}
-        queries = [self.query(head, relation) for head, relation, _ in mine.tolist()]
-        batch["queries"], batch["query_rows"] = self._chunks(queries)
+        batch["queries"], batch["query_rows"] = self._chunks(self.queries(mine[:, 0], mine[:, 1]))
         if self.parameters_.entity_prediction:
-            described = [self.description(head) for head in mine[:, 0].tolist()]
-            batch["described"], batch["described_rows"] = self._chunks(described)
+            batch["described"], batch["described_rows"] = self._chunks(self.descriptions(mine[:, 0]))
         return batch
 
-    def _chunks(self, sequences: list[list[int]]) -> tuple[list[Chunk], torch.Tensor]:
+    def _chunks(self, sequences: Ragged) -> tuple[list[Chunk], torch.Tensor]:
         return distinct_chunks(sequences, self.texts.padding, self.parameters_.chunk_size)
 
     def forward(self, triples, queries, query_rows, described=None, described_rows=None) -> dict[str, torch.Tensor]:
@@ -104,8 +100,11 @@ class Method(_interface.LinkPredictor):
 
     def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:
         """See LinkPredictor; the output at [MASK], and a 1 behind it for the entities' biases."""
-        sequences = map(self.query, heads.tolist(), relations.tolist())
-        vectors = encode_sequences(self.encoder, self.encode, sequences, self.texts.padding, batch_size)
+
+        def rows_of(rows: slice) -> Ragged:
+            return self.queries(heads[rows], relations[rows])
+
+        vectors = encode_sequences(self.encoder, self.encode, len(heads), rows_of, self.texts.padding, batch_size)
         return np.concatenate([vectors, np.ones_like(vectors[:, :1])], axis=1)
 
     @torch.inference_mode()

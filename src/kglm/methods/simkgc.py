@@ -5,6 +5,7 @@ pre-batch negatives, the cut of texts. Known true triples are no negatives. The 
 the method: it is a way to rank (`reranking` of a run).
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_encoder, load_tokenizer
+from kglm.lm.tokens import Ragged, tokenised
 from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, similarities
-from kglm.methods._encoding import Chunk, TokenTexts, distinct_chunks, encode_chunks, encode_sequences
+from kglm.methods._encoding import Chunk, distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
 from kglm.options import Count, Options, Positive, Size, Weight
 
@@ -77,27 +79,29 @@ class Method(_interface.LinkPredictor):
 
     # Texts
 
-    def query(self, head: int, relation: int, answer: int = _NOBODY) -> list[int]:
-        """`[CLS] head [SEP] relation [SEP]`, the answer not among the head's neighbours."""
-        return self.texts.sequence(self._described(head, answer), self.texts.relations[relation])
+    def queries(self, heads: np.ndarray, relations: np.ndarray, answers: np.ndarray | None = None) -> Ragged:
+        """`[CLS] head [SEP] relation [SEP]` of each query (n,), the answer not among the head's neighbours."""
+        described = self._described(heads, answers)
+        return self.texts.sequences(len(heads), described, [self.texts.relations.take(relations)])
 
-    def entity(self, entity: int, asked: int = _NOBODY) -> list[int]:
-        """`[CLS] entity [SEP]`, the head that it is an answer for not among its neighbours."""
-        return self.texts.sequence(self._described(entity, asked))
+    def described(self, entities: np.ndarray, asked: np.ndarray | None = None) -> Ragged:
+        """`[CLS] entity [SEP]` of each (n,), the head that it is an answer for not among its neighbours."""
+        return self.texts.sequences(len(entities), self._described(entities, asked))
 
-    def _described(self, entity: int, hidden: int) -> list[int]:
-        ids = self.texts.entities[entity]
-        return ids + self.neighbours(entity, hidden) if self.neighbours else ids
+    def _described(self, entities: np.ndarray, hidden: np.ndarray | None) -> list[Ragged]:
+        text = self.texts.entities.take(entities)
+        return [text, self.neighbours(entities, hidden)] if self.neighbours else [text]
 
     # Training
 
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
         """See Method; each distinct text stands in its share once."""
         mine = triples[part::parts]
-        queries = [self.query(*triple) for triple in mine.tolist()]
-        answers = [self.entity(tail, head) for head, _, tail in mine.tolist()]
+        heads, relations, tails = mine.T
+        queries = self.queries(heads, relations, tails)
+        answers = self.described(tails, heads)
         if self.parameters_.self_negatives:
-            answers += [self.entity(head, tail) for head, _, tail in mine.tolist()]
+            answers = self.described(np.concatenate([tails, heads]), np.concatenate([heads, tails]))
         padding, size = self.texts.padding, self.parameters_.chunk_size
         batch = {"triples": as_tensor(mine)}
         batch["queries"], batch["query_rows"] = distinct_chunks(queries, padding, size)
@@ -148,14 +152,17 @@ class Method(_interface.LinkPredictor):
 
     def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:
         """See LinkPredictor; of unit length."""
-        return self._scored(self.query_encoder, map(self.query, heads.tolist(), relations.tolist()), batch_size)
+        return self._scored(
+            self.query_encoder, len(heads), lambda rows: self.queries(heads[rows], relations[rows]), batch_size
+        )
 
     def encode_entities(self, entities: np.ndarray, batch_size: int) -> np.ndarray:
         """See LinkPredictor; of unit length."""
-        return self._scored(self.entity_encoder, map(self.entity, entities.tolist()), batch_size)
+        return self._scored(self.entity_encoder, len(entities), lambda rows: self.described(entities[rows]), batch_size)
 
-    def _scored(self, encoder: PreTrainedModel, sequences, batch_size: int) -> np.ndarray:
-        return encode_sequences(encoder, partial(self._encode, encoder), sequences, self.texts.padding, batch_size)
+    def _scored(self, encoder: PreTrainedModel, count: int, rows_of: Callable, batch_size: int) -> np.ndarray:
+        encode = partial(self._encode, encoder)
+        return encode_sequences(encoder, encode, count, rows_of, self.texts.padding, batch_size)
 
 
 class FormerAnswers(torch.nn.Module):
@@ -174,22 +181,30 @@ class FormerAnswers(torch.nn.Module):
 
 
 class NeighbourNames:
-    """Tokens of the names of an entity's neighbours in train, for entities with short descriptions."""
+    """Tokens of the names of entities' neighbours in train, for entities with short descriptions."""
 
     def __init__(self, graph: Graph, tokenizer: PreTrainedTokenizerBase, parameters: Parameters):
         names = [f" {name}" for name in graph.entity_texts("name")]
-        self._names, self._count = TokenTexts(names, tokenizer, parameters.maximum_length), parameters.neighbour_names
+        self._names = tokenised(names, tokenizer).cut(parameters.maximum_length)
+        self._count = parameters.neighbour_names
         pairs = np.unique(graph.split("train", inverse=True)[:, [0, 2]], axis=0)
-        self._first = np.searchsorted(pairs[:, 0], np.arange(graph.entity_count + 1))
-        self._others = pairs[:, 1]
-        self._short = [len(text.split()) < parameters.short_description for text in graph.entities["description"]]
+        first = np.searchsorted(pairs[:, 0], np.arange(graph.entity_count + 1))
+        places = first[:-1, None] + np.arange(self._count + 1)  # one more than wanted: one of them may be hidden
+        others = np.append(pairs[:, 1], _NOBODY)[np.minimum(places, len(pairs))]
+        short = [len(text.split()) < parameters.short_description for text in graph.entities["description"]]
+        there = (places < first[1:, None]) & np.array(short, bool)[:, None]
+        self._others = np.where(there, others, _NOBODY).astype(np.int32)
 
-    def __call__(self, entity: int, hidden: int) -> list[int]:
-        """Of the first neighbours other than `hidden`; none for an entity with a longer description."""
-        if not self._short[entity]:
-            return []
-        others = self._others[self._first[entity] : self._first[entity + 1]]
-        return [token for other in others[others != hidden][: self._count].tolist() for token in self._names[other]]
+    def __call__(self, entities: np.ndarray, hidden: np.ndarray | None) -> Ragged:
+        """Of the first neighbours of entities (n,) other than `hidden` (n,); none for one with a longer description."""
+        others = self._others[entities]
+        asked = np.full(len(entities), _NOBODY) if hidden is None else hidden
+        left_out = (others == asked[:, None]) & (others != _NOBODY)
+        place = np.where(left_out.any(axis=1), left_out.argmax(axis=1), self._count)
+        columns = np.arange(self._count) + (np.arange(self._count) >= place[:, None])
+        chosen = np.take_along_axis(others, columns, axis=1)
+        names = self._names.take(chosen.clip(min=0))
+        return names._replace(lengths=np.where(chosen == _NOBODY, 0, names.lengths))
 
 
 def described(graph: Graph, entity_text: str) -> list[str]:

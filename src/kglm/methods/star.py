@@ -6,6 +6,7 @@ ranked by it at the cost of a matrix product. Heads are asked for by inverse rel
 the published system scores (h, r) for every head h instead.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from kglm.kg.graph import Graph
 from kglm.kg.negatives import corrupted, true_keys
 from kglm.lm.language_model import load_encoder, load_tokenizer
+from kglm.lm.tokens import Ragged, stacked
 from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._encoding import distinct_chunks, encode_chunks, encode_sequences
@@ -69,8 +71,7 @@ class Method(_interface.LinkPredictor):
         repeated = np.repeat(triples, self.parameters_.negatives, axis=0)
         false = self._corrupted(repeated, generator).reshape(len(triples), -1, 3)
         mine = np.concatenate([triples[part::parts], false[part::parts].reshape(-1, 3)])
-        texts = [self.texts.query(head, relation) for head, relation, _ in mine.tolist()]
-        texts += [self.texts.entity(tail) for tail in mine[:, 2].tolist()]
+        texts = stacked(self.texts.queries(mine[:, 0], mine[:, 1]), self.texts.described(mine[:, 2]))
         encoder, rows = distinct_chunks(texts, self.texts.padding, self.parameters_.chunk_size)
         query_rows, entity_rows = rows.chunk(2)
         return {"encoder": encoder, "query_rows": query_rows, "entity_rows": entity_rows, "triples": as_tensor(mine)}
@@ -103,8 +104,7 @@ class Method(_interface.LinkPredictor):
     @torch.inference_mode()
     def encode_queries(self, heads: np.ndarray, relations: np.ndarray, batch_size: int) -> np.ndarray:
         """See LinkPredictor; what an answer and a 1 behind it are multiplied with to give the classifier's logit."""
-        sequences = map(self.texts.query, heads.tolist(), relations.tolist())
-        u = encode_sequences(self.encoder, self.encode, sequences, self.texts.padding, batch_size)
+        u = self._encoded(len(heads), lambda rows: self.texts.queries(heads[rows], relations[rows]), batch_size)
         weights, bias = self.classifier.weight[0].float().cpu().numpy(), self.classifier.bias.float().cpu().numpy()
         query, product, difference, answer = np.split(weights, 4)
         constant = u @ (query + difference) + bias
@@ -112,6 +112,8 @@ class Method(_interface.LinkPredictor):
 
     def encode_entities(self, entities: np.ndarray, batch_size: int) -> np.ndarray:
         """See LinkPredictor; the output at [CLS], and a 1 behind it."""
-        sequences = map(self.texts.entity, entities.tolist())
-        v = encode_sequences(self.encoder, self.encode, sequences, self.texts.padding, batch_size)
+        v = self._encoded(len(entities), lambda rows: self.texts.described(entities[rows]), batch_size)
         return np.concatenate([v, np.ones_like(v[:, :1])], axis=1)
+
+    def _encoded(self, count: int, rows_of: Callable[[slice], Ragged], batch_size: int) -> np.ndarray:
+        return encode_sequences(self.encoder, self.encode, count, rows_of, self.texts.padding, batch_size)
