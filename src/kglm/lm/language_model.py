@@ -20,6 +20,7 @@ from kglm.artefacts import read_tensors
 from kglm.errors import InputError
 from kglm.files import read_json
 from kglm.lm.folder import check_whole
+from kglm.lm.speed import quicken
 
 _SAFELY = {"local_files_only": True, "trust_remote_code": False}
 _ATTENTION = "sdpa"  # PyTorch's own: a model's configuration must not choose it, for it may name a kernel of the hub
@@ -65,6 +66,7 @@ def load_causal(directory: Path, weights: Path | None = None, dtype: str = "floa
 def load_encoder(directory: Path, dtype: str = "float32") -> PreTrainedModel:
     """The BERT of a folder without its pooler and heads, in eval mode; folders of BERT for masked words do as well.
 
+    It is quickened: see `kglm.lm.speed` for the masks that it takes.
     dtype: float32 or bfloat16. InputError where the folder holds no model, or one of another kind.
     """
     folder = _folder(directory)
@@ -76,7 +78,7 @@ def load_encoder(directory: Path, dtype: str = "float32") -> PreTrainedModel:
     model, loaded = AutoModel.from_pretrained(folder, **_SAFELY, **options)
     if loaded["missing_keys"]:
         raise InputError(f"has no weights {min(loaded['missing_keys'])}", directory, "give a whole model")
-    return model.eval()
+    return quicken(model).eval()
 
 
 def last_token_pool(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

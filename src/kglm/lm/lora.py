@@ -1,5 +1,9 @@
 """Low-rank adapters (Hu et al. 2021) on the feed-forward or attention part of a decoder or encoder, through peft."""
 
+import contextlib
+from collections.abc import Iterator
+
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
@@ -42,4 +46,59 @@ def add_lora(model: PreTrainedModel, part: str, rank: int, alpha: float, dropout
         # The folder of the base model differs between machines; run.json says which model it was.
         base_model_name_or_path=None,
     )
-    return get_peft_model(model, configuration)
+    adapted = get_peft_model(model, configuration)
+    for module in adapted.modules():
+        if hasattr(module, "lora_A"):
+            module.cast_input_dtype_enabled = False  # the adapter's own matrices look after it
+            for matrix in (*module.lora_A.values(), *module.lora_B.values()):
+                matrix.__class__ = Matrix
+    return adapted
+
+
+class Matrix(torch.nn.Linear):
+    """A matrix of an adapter, in single precision; `low` is a copy of it in the type of what it is multiplied with."""
+
+    low: torch.Tensor | None = None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(…, n) -> (…, m)."""
+        if self.low is not None:
+            return torch.nn.functional.linear(input, self.low)
+        return super().forward(input.to(self.weight.dtype))
+
+
+@contextlib.contextmanager
+def in_low_precision(adapted: PeftModel, kind: torch.dtype) -> Iterator[None]:
+    """Outside autocast, with copies of all adapters that are made at once, and not in each layer.
+
+    The gradients are those of the adapters in single precision. What is computed again backwards finds no copies there.
+    """
+    matrices = [module for module in adapted.modules() if isinstance(module, Matrix)]
+    copies = _Cast.apply(kind, *(matrix.weight for matrix in matrices))
+    for matrix, copy in zip(matrices, copies, strict=True):
+        matrix.low = copy
+    try:
+        with torch.autocast(copies[0].device.type, enabled=False):
+            yield
+    finally:
+        for matrix in matrices:
+            matrix.low = None
+
+
+class _Cast(torch.autograd.Function):
+    """Several tensors as another type, by one operator for all, and their gradients as theirs."""
+
+    @staticmethod
+    def forward(context, kind: torch.dtype, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        context.kind = tensors[0].dtype
+        return _as_type(tensors, kind)
+
+    @staticmethod
+    def backward(context, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return (None, *_as_type(gradients, context.kind))
+
+
+def _as_type(tensors: tuple[torch.Tensor, ...], kind: torch.dtype) -> tuple[torch.Tensor, ...]:
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).to(kind)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return tuple(part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True))

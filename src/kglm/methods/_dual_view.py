@@ -57,7 +57,12 @@ class DualViewTexts:
 def encode(backbone: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """Token ids and mask (b, s) -> L2-normalised last-token states, float32 (b, d)."""
     hidden = backbone(**inputs, use_cache=False).last_hidden_state
-    return torch.nn.functional.normalize(last_token_pool(hidden, inputs["attention_mask"]).float(), dim=-1)
+    return pooled(hidden, inputs["attention_mask"])
+
+
+def pooled(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """States (b, s, d) and mask (b, s) -> L2-normalised states of the last tokens, float32 (b, d)."""
+    return torch.nn.functional.normalize(last_token_pool(hidden, attention_mask).float(), dim=-1)
 
 
 class DualViewEncoder:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_causal, load_tokenizer
+from kglm.lm.speed import quicken
 from kglm.methods import _interface
 from kglm.methods._dual_view import DualViewEncoder, DualViewTexts
 from kglm.options import Options, Size
@@ -36,7 +37,7 @@ class Method(_interface.Untrained, DualViewEncoder, _interface.LinkPredictor):
             parameters.inverse_text,
             parameters.maximum_description_length,
         )
-        self.causal = load_causal(model, dtype=parameters.base_weights).requires_grad_(False)
+        self.causal = quicken(load_causal(model, dtype=parameters.base_weights)).requires_grad_(False)
 
     @property
     def backbone(self):

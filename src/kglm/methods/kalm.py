@@ -4,8 +4,8 @@ Equations 1 to 4 of the paper. The fields of `Parameters` are the options; the v
 `as_released` are sets of their values, in config.yaml.
 """
 
+import contextlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +20,8 @@ from kglm.files import read_json
 from kglm.kg.graph import Graph
 from kglm.kg.instructions import TRIPLE_COMPLETION, prompt
 from kglm.lm.language_model import load_causal, load_tokenizer
-from kglm.lm.lora import add_lora
+from kglm.lm.lora import add_lora, in_low_precision
+from kglm.lm.speed import checkpoint_layers, quicken
 from kglm.lm.tokens import Ragged, following, joined, of_lists, stacked, tokenised
 from kglm.methods import _interface
 from kglm.methods._contrastive import (
@@ -32,12 +33,15 @@ from kglm.methods._contrastive import (
     same_tail,
     similarities,
 )
-from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, encode
-from kglm.methods._encoding import distinct_chunks, encode_chunks, padded
+from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, pooled
+from kglm.methods._encoding import Chunk, distinct_chunks, encode_chunks, padded
 from kglm.methods._interface import FOREIGN
 from kglm.options import Count, Options, Positive, Rate, Size, Weight
 
 IGNORED = -100  # the label that the cross-entropy leaves out
+# Tokens of padding that are worth a pass of the model less: of a GPU, the launches of a pass; a CPU computes them.
+TOGETHER = {"cuda": 1 << 15}
+_INPUTS = ("input_ids", "attention_mask")
 _INPUT = "<input>"
 
 
@@ -127,14 +131,15 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
             texts_of = p.entity_text, p.inverse_text
             self.completions = Completions.of(graph, self.tokenizer, self.texts, texts_of, p.cut_completion_texts)
         self.train_triples = graph.split("train", inverse=True)
-        causal = load_causal(model, dtype=p.base_weights)
+        causal = quicken(load_causal(model, dtype=p.base_weights))
         if causal.config.model_type == "bert":
             what = "is a BERT, which reads both ways: its completion would see the answer"
             raise InputError(what, model, "give kalm a decoder (LLaMA, Mistral, GPT-2)")
-        if p.gradient_checkpointing:
-            causal.activation_checkpointing_enable({"use_reentrant": False})
+        self.checkpointed = p.gradient_checkpointing
+        if self.checkpointed:
+            checkpoint_layers(causal)
             causal.enable_input_require_grads()
-        self.adapted = add_lora(causal, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout)
+        self.adapted = quicken(add_lora(causal, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout))
         self.known = KnownTriples(graph)
         # The logarithm keeps the temperature positive without a bound.
         start = torch.tensor(p.temperature).log()
@@ -180,30 +185,61 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         batch = padded(joined(len(triples), prompts, answers), self.texts.padding)
         places = torch.arange(batch["input_ids"].shape[1])
         labelled = (places >= torch.from_numpy(prompts.sizes)[:, None]) & (batch["attention_mask"] == 1)
-        return {**batch, "labels": batch["input_ids"].masked_fill(~labelled, IGNORED)}
+        labels = batch["input_ids"].masked_fill(~labelled, IGNORED)
+        return {**batch, "labels": labels, "asked": labelled.flatten().nonzero()[:, 0] - 1}
 
     def forward(self, encoder, query_rows, answer_rows, triples, language_model=None) -> dict[str, torch.Tensor]:
         """Equation 4. encoder: padded chunks of distinct texts; *_rows: (b,) rows of the encoded; triples: (b, 3)."""
+        vectors, states = self._read(encoder, language_model)
+        contrastive = self._contrastive(vectors[query_rows], vectors[answer_rows], triples)
+        if language_model is None:
+            return {"loss": contrastive, "contrastive": contrastive}
+        completion = self._completion_loss(states, language_model["labels"], language_model["asked"])
+        loss = contrastive + self.parameters_.language_model_weight * completion
+        return {"loss": loss, "contrastive": contrastive, "language_model": completion}
+
+    def _read(self, encoder: list[Chunk], completions: Chunk | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Vectors of texts (n, d), states of completions (m, s, d); by one pass where the padding is cheap."""
+        caching = self.parameters_.gradient_caching
+        if completions is not None and len(encoder) == 1 and not caching:
+            (texts,) = encoder
+            shapes = [part["input_ids"].shape for part in (texts, completions)]
+            length = max(length for _, length in shapes)
+            further = sum(count * (length - own) for count, own in shapes)
+            if further <= TOGETHER.get(texts["input_ids"].device.type, 0):
+                states = self._states({name: _side_by_side(texts[name], completions[name], length) for name in _INPUTS})
+                (count, own), (_, other) = shapes
+                return pooled(states[:count, :own], texts["attention_mask"]), states[count:, :other]
+        vectors = encode_chunks(self._vectors, encoder, caching)
+        return vectors, None if completions is None else self._states({name: completions[name] for name in _INPUTS})
+
+    def _vectors(self, inputs: Chunk) -> torch.Tensor:
+        return pooled(self._states(inputs), inputs["attention_mask"])
+
+    def _states(self, inputs: Chunk) -> torch.Tensor:
+        """The last hidden states (b, s, d) in training."""
+        kind, device = next(self.backbone.parameters()).dtype, inputs["input_ids"].device.type
+        low = torch.is_autocast_enabled(device) and kind == torch.get_autocast_dtype(device)
+        # What is computed again backwards, layer by layer, would look for the adapters' copies in vain.
+        quick = low and self.parameters_.base_weights == "bfloat16" and not self.checkpointed
+        with in_low_precision(self.adapted, kind) if quick else contextlib.nullcontext():
+            return self.backbone(**inputs, use_cache=False).last_hidden_state
+
+    def _contrastive(self, queries: torch.Tensor, answers: torch.Tensor, triples: torch.Tensor) -> torch.Tensor:
+        """Equation 2."""
         p = self.parameters_
-        vectors = encode_chunks(partial(encode, self.backbone), encoder, p.gradient_caching)
-        queries, answers = vectors[query_rows], vectors[answer_rows]
         if p.gather_negatives:
             queries, answers, triples = gather(queries), gather(answers), gather(triples)
         excluded = self.known(triples) if p.mask_known_tails == "all" else same_tail(triples)
         if p.negative_group:
             group = torch.arange(len(triples), device=triples.device) // p.negative_group
             excluded = excluded | (group[:, None] != group)
-        contrastive = info_nce(similarities(queries, answers), excluded, self.log_temperature.exp(), p.margin)
-        if language_model is None:
-            return {"loss": contrastive, "contrastive": contrastive}
-        completion = self._completion_loss(**language_model)
-        loss = contrastive + p.language_model_weight * completion
-        return {"loss": loss, "contrastive": contrastive, "language_model": completion}
+        return info_nce(similarities(queries, answers), excluded, self.log_temperature.exp(), p.margin)
 
-    def _completion_loss(self, input_ids, attention_mask, labels) -> torch.Tensor:
-        """Equation 3 as the mean over the answers' tokens."""
-        logits = self.adapted(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
-        predicted, expected = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
+    def _completion_loss(self, states: torch.Tensor, labels: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        """Equation 3 as the mean over the answers' tokens; asked: the places in (b · s) that these are told from."""
+        head = self.adapted.get_base_model().lm_head
+        predicted, expected = head(states.flatten(0, 1)[asked]).float(), labels.flatten()[asked + 1]
         total = torch.nn.functional.cross_entropy(predicted, expected, ignore_index=IGNORED, reduction="sum")
         return mean_over_processes(total, (expected != IGNORED).sum().float())
 
@@ -230,3 +266,8 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         with torch.no_grad():
             own = read_tensors(Path(directory) / "method.safetensors", "pt")
             self.log_temperature.copy_(own["log_temperature"])
+
+
+def _side_by_side(first: torch.Tensor, second: torch.Tensor, length: int) -> torch.Tensor:
+    """Rows (n, s) and (m, t) filled up to one length; 0, a word like others, where the mask is 0 as well."""
+    return torch.cat([torch.nn.functional.pad(part, (0, length - part.shape[1])) for part in (first, second)])

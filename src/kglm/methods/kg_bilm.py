@@ -21,6 +21,7 @@ from kglm.lm.entity_tokens import ExtendedEmbedding, initialise
 from kglm.lm.knowledge_mask import PADDING, knowledge_mask
 from kglm.lm.language_model import batches_by_length, last_token_pool, load_causal, load_tokenizer
 from kglm.lm.lora import add_lora
+from kglm.lm.speed import checkpoint_layers, quicken
 from kglm.lm.tokens import tokenised
 from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, similarities
@@ -104,16 +105,16 @@ class Method(_interface.LinkPredictor):
         super().__init__(parameters, graph, model)
         p = self.parameters_ = parameters
         self.tokenizer = load_tokenizer(model)
-        causal = load_causal(model, dtype=p.base_weights)
+        causal = quicken(load_causal(model, dtype=p.base_weights))
         _check_length(p.maximum_length, causal.config.max_position_embeddings)
         backbone = causal.base_model
         _set_dropout(backbone, p.dropout)
         words = backbone.get_input_embeddings()
         self.vocabulary = Vocabulary(words.num_embeddings, graph.entity_count, 2 * graph.relation_count)
         if p.gradient_checkpointing:
-            backbone.activation_checkpointing_enable({"use_reentrant": False})
+            checkpoint_layers(backbone)
         if p.lora_modules != "none":
-            backbone = add_lora(backbone, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout)
+            backbone = quicken(add_lora(backbone, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout))
         self.backbone = backbone
         self.embedding = ExtendedEmbedding(words, self.vocabulary.further, p.sparse_gradients)
         self.types = torch.nn.Embedding(len(KINDS), words.embedding_dim)

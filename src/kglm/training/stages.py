@@ -40,7 +40,7 @@ from kglm.training.provenance import environment, joules
 from kglm.training.schedule import Schedule
 from kglm.training.scorer import candidate_scorer
 from kglm.training.specification import completed
-from kglm.training.surroundings import process_timeout, trackers
+from kglm.training.surroundings import process_timeout, trackers, workers
 from kglm.training.validation import validator
 
 if TYPE_CHECKING:  # imported where it is used: torch is slow to load
@@ -146,6 +146,8 @@ def prepared(
     triples = graph.split("train", inverse=method.inverse_triples)
     schedule = Schedule(method, triples, options, spec["seed"], parts)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(checkpoints / "tensorboard"))
+    on_gpu = torch.cuda.is_available()
+    ahead = workers(on_gpu)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=schedule.steps,
@@ -159,7 +161,7 @@ def prepared(
         adam_beta2=options.beta2,
         max_grad_norm=options.maximum_gradient_norm,
         bf16=options.precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not on_gpu,
         seed=spec["seed"],
         save_strategy="steps",
         save_steps=options.save_every_steps or schedule.steps_per_epoch,
@@ -169,7 +171,12 @@ def prepared(
         ddp_timeout=process_timeout(),
         disable_tqdm=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=False,
+        optim="adamw_torch_fused",
+        logging_nan_inf_filter=False,  # it would wait for the loss of each step, and `MethodTrainer.sums` sees to it
+        dataloader_num_workers=ahead,
+        dataloader_prefetch_factor=2 if ahead else None,
+        dataloader_pin_memory=on_gpu,
+        accelerator_config={"non_blocking": on_gpu},
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # all are constants, the known triples among them: equal everywhere
     )

@@ -2,6 +2,8 @@
 
 KGLM_REPORT_TO: the trackers of a training, comma-separated; tensorboard unless it is set. KGLM_PROCESS_TIMEOUT: after
 how many seconds processes that wait for each other give up. The workflow sets both from its configuration.
+KGLM_WORKERS: how many processes make batches ahead; unless it is set two where there is a GPU, else none, for a batch
+takes milliseconds and the cores have better to do.
 """
 
 import importlib.util
@@ -10,7 +12,7 @@ import os
 from kglm.errors import InputError
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "none")
-REPORT_TO, PROCESS_TIMEOUT = "KGLM_REPORT_TO", "KGLM_PROCESS_TIMEOUT"
+REPORT_TO, PROCESS_TIMEOUT, WORKERS = "KGLM_REPORT_TO", "KGLM_PROCESS_TIMEOUT", "KGLM_WORKERS"
 _DEFAULT_TIMEOUT = 1800  # PyTorch's for a process group
 
 
@@ -30,4 +32,12 @@ def process_timeout() -> int:
     given = os.environ.get(PROCESS_TIMEOUT, str(_DEFAULT_TIMEOUT))
     if not given.isdecimal() or int(given) < 1:
         raise InputError(f"{given!r} is no number of seconds", PROCESS_TIMEOUT, "write a whole number above 0")
+    return int(given)
+
+
+def workers(on_gpu: bool) -> int:
+    """Processes that make batches ahead, 0 or more; InputError for anything else."""
+    given = os.environ.get(WORKERS, "2" if on_gpu else "0")
+    if not given.isdecimal():
+        raise InputError(f"{given!r} is no number of processes", WORKERS, "write a whole number, 0 or more")
     return int(given)

@@ -6,6 +6,7 @@ there validates first.
 """
 
 import contextlib
+import math
 import shutil
 import signal
 import time
@@ -26,6 +27,7 @@ from kglm.training.optimiser import average_rows, clip, with_rows
 from kglm.training.options import Training
 from kglm.training.schedule import Schedule
 
+TOKENS = "tokens"  # of a batch: how many the language model reads of it
 WEIGHTS, HISTORY = "trainable.safetensors", "history.json"
 _FULL = 2**20  # bytes: a disk with less is full
 
@@ -34,7 +36,7 @@ class MethodTrainer(Trainer):
     """Trains a Method on a Schedule; `validate()` is called at validation steps and chooses the best weights.
 
     history: {"log": one row every few steps, "best": step and criterion of the best validation, "due": whether the
-    validation after the last step is still to be made, "sums": of the open row; "tokens" read in "seconds" of training,
+    validation after the last step is still to be made; "tokens" read in "seconds" of training,
     validation left out; "elapsed": seconds of all sittings, of the "earlier" ones}.
     A checkpoint counts only once its history.json stands in it, which is written last.
     """
@@ -48,13 +50,14 @@ class MethodTrainer(Trainer):
         validate: Callable[[], dict[str, float]],
     ):
         self.options, self.validate = options, validate
-        self.history = {"log": [], "best": None, "due": False, "sums": {}, "tokens": 0, "seconds": 0.0, "earlier": 0.0}
+        self.history = {"log": [], "best": None, "due": False, "tokens": 0, "seconds": 0.0, "earlier": 0.0}
         self._begun = self._lap = time.monotonic()
+        self._sums: dict[str, torch.Tensor | int] = {}  # of the open row; on the device: reading them waits for it
         super().__init__(
             model=method,
             args=arguments,
             train_dataset=schedule,
-            data_collator=lambda items: items[0],
+            data_collator=lambda items: {**items[0], TOKENS: method.tokens_read(items[0])},
             callbacks=[_Interruption(self), _Epochs(self)],  # signals are noted before anything is validated
         )
         # Ours is a mean over the batch: the Trainer has to divide it by the accumulation steps.
@@ -101,16 +104,26 @@ class MethodTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The method's own loss; its parts are added to the open row of the log."""
+        tokens = inputs.pop(TOKENS)
         output = model(**inputs)
-        if not torch.isfinite(output["loss"]):
-            where = f"step {self.state.global_step + 1}"
-            raise InputError(f"the loss is {output['loss'].item()}", where, "lower the learning rate")
-        sums = self.history["sums"]
         for name, value in output.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
-        sums["steps"] = sums.get("steps", 0) + 1
-        self.history["tokens"] += self.method.tokens_read(inputs) * self.accelerator.num_processes
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach().double()
+        self._sums["steps"] = self._sums.get("steps", 0) + 1
+        self.history["tokens"] += tokens * self.accelerator.num_processes
         return (output["loss"], output) if return_outputs else output["loss"]
+
+    def sums(self) -> dict[str, float]:
+        """Those of the open row; InputError where the loss was not finite in one of its steps."""
+        names = [name for name in self._sums if name != "steps"]
+        if not names:
+            return {}
+        values = torch.stack([torch.as_tensor(self._sums[name]) for name in names]).tolist()
+        found = {**dict(zip(names, values, strict=True)), "steps": self._sums["steps"]}
+        if not math.isfinite(found["loss"]):
+            last, count = self.state.global_step, found["steps"]
+            where = f"step {last}" if count == 1 else f"one of the steps {last - count + 1} to {last}"
+            raise InputError(f"the loss is {found['loss']}", where, "lower the learning rate")
+        return found
 
     def stopping(self) -> bool:
         """Whether a signal has reached any of the processes; all have to ask at the same places.
@@ -163,7 +176,7 @@ class MethodTrainer(Trainer):
 
     def close_row(self) -> None:
         """End the open row of the log: means over its steps and over the processes, each of which has its share."""
-        sums, step = self.history["sums"], self.state.global_step
+        sums, step = self.sums(), self.state.global_step
         steps = sums.pop("steps")
         means = {name: total / steps for name, total in sums.items()}
         if self.accelerator.num_processes > 1:
@@ -171,7 +184,7 @@ class MethodTrainer(Trainer):
             means = dict(zip(means, self.accelerator.reduce(shares, "mean").tolist(), strict=True))
         rate = self._get_learning_rate()
         self.history["log"].append({"step": step, "epoch": self.epoch_of(step), "learning_rate": rate, **means})
-        self.history["sums"] = {}
+        self._sums = {}
 
     def count_seconds(self) -> None:
         """Add what has passed since the last time, or since a validation."""
@@ -199,13 +212,14 @@ class MethodTrainer(Trainer):
                 save_file(self.method.trainable(), temporary)
 
     def _save_checkpoint(self, model, trial) -> None:
+        open_row = self.sums()
         try:
             super()._save_checkpoint(model, trial)
         except RuntimeError as error:  # torch's writer does not say why
             if shutil.disk_usage(self.args.output_dir).free < _FULL:
                 raise InputError("the disk is full", self.args.output_dir, "free some space and run again") from error
             raise
-        sums = gather_object([self.history["sums"]])  # each process has its share of the open row
+        sums = gather_object([open_row])  # each process has its share of the open row
         if self.args.should_save:
             self.count_seconds()
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -215,8 +229,10 @@ class MethodTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         restore(self.method, read_tensors(folder / WEIGHTS, "pt"), folder / WEIGHTS)
         history = read_json(folder / HISTORY)
-        own = {"sums": history["sums"][self.accelerator.process_index], "earlier": history["elapsed"]}
-        self.history = self.history | history | own
+        kind = {"dtype": torch.float64, "device": self.args.device}
+        own = history.pop("sums")[self.accelerator.process_index]
+        self._sums = {name: value if name == "steps" else torch.tensor(value, **kind) for name, value in own.items()}
+        self.history = self.history | history | {"earlier": history["elapsed"]}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
