@@ -11,7 +11,7 @@ from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.language_model import load_tokenizer
 from kglm.methods._interface import build_method
-from kglm.methods.c_lmke import Matching, Method, distinct_targets, drawn_negatives, matching_losses
+from kglm.methods.c_lmke import Matching, Method, drawn_negatives, matching_losses
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +137,6 @@ def test_weights_of_negatives_have_no_gradient_and_a_query_without_negatives_add
     assert torch.isfinite(attraction)
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
-def test_distinct_targets(targets):
-    own, first = distinct_targets(torch.tensor(targets))
-    values, rows, places = np.unique(targets, return_index=True, return_inverse=True)
-    assert first.tolist() == rows.tolist() and own.tolist() == places.tolist()
-    assert [targets[row] for row in first] == values.tolist()
-
-
 @given(seed=st.integers(0, 1000), count=st.integers(1, 8))
 def test_drawn_negatives_are_negatives_and_as_many_as_asked_for(seed, count):
     generator = torch.Generator().manual_seed(seed)
@@ -207,7 +199,7 @@ def test_only_leaked_scores_depend_on_the_answer(c_lmke, uneven, degrees, sees):
     one, two = scores_of_all(method, uneven, triples), scores_of_all(method, uneven, other)
     assert (np.abs(one - two).max(axis=1) > 1e-4).all() if sees else np.array_equal(one, two)
     inputs = method.collate(triples, np.random.default_rng(0), 0, 1)
-    given, targets = method._log_degrees(inputs["triples"], distinct_targets(inputs["triples"][:, 2])[1])
+    given, targets = method._log_degrees(inputs["triples"], inputs["first"])
     assert given.tolist() == pytest.approx(np.log(uneven.degrees[triples[:, 0]] + 1))
     expected = triples[:, 2][:, None] if sees else np.unique(triples[:, 2])[None]
     np.testing.assert_allclose(targets, np.log(uneven.degrees[expected] + 1), rtol=1e-6)

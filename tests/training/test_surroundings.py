@@ -5,10 +5,11 @@ import pytest
 from kglm.errors import InputError
 from kglm.methods._interface import build_method
 from kglm.training.options import Training
-from kglm.training.stages import prepared
-from kglm.training.surroundings import process_timeout, trackers
+from kglm.training.stages import prepared, train
+from kglm.training.surroundings import WORKERS, process_timeout, trackers, workers
+from kglm.training.trainer import MethodTrainer
 
-from .runs import kalm_ring
+from .runs import artefacts, kalm_ring
 
 
 def test_they_reach_the_trainer(ring_graph, model_folder, tmp_path, monkeypatch):
@@ -45,3 +46,35 @@ def test_a_timeout_is_a_number_of_seconds(value, monkeypatch):
     monkeypatch.setenv("KGLM_PROCESS_TIMEOUT", value)
     with pytest.raises(InputError, match="KGLM_PROCESS_TIMEOUT"):
         process_timeout()
+
+
+@pytest.mark.parametrize("given", ["two", "-1", ""])
+def test_a_number_of_workers_that_is_none_is_told(given, monkeypatch):
+    monkeypatch.setenv(WORKERS, given)
+    with pytest.raises(InputError, match="KGLM_WORKERS"):
+        workers(False)
+
+
+def test_batches_made_ahead_are_those_made_when_they_are_asked_for(ring_folder, model_folder, tmp_path, monkeypatch):
+    """Whatever number of processes makes them, and where the training was left and resumed."""
+    spec = kalm_ring(0.0, log_every_steps=1)
+    found = {}
+    for count in ("0", "2"):
+        monkeypatch.setenv(WORKERS, count)
+        train(spec, ring_folder, model_folder, tmp_path / count / "checkpoints", tmp_path / count / "run")
+        found[count] = artefacts(tmp_path / count / "run")
+    assert found["0"] == found["2"]
+    usual = MethodTrainer.compute_loss
+
+    def dies(self, *arguments, **options):
+        if self.state.global_step == 6:
+            raise KeyboardInterrupt
+        return usual(self, *arguments, **options)
+
+    where = tmp_path / "left"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MethodTrainer, "compute_loss", dies)
+        train(spec, ring_folder, model_folder, where / "checkpoints", where / "run")
+    monkeypatch.setenv(WORKERS, "1")
+    train(spec, ring_folder, model_folder, where / "checkpoints", where / "run")
+    assert artefacts(where / "run") == found["0"]

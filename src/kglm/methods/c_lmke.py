@@ -83,9 +83,12 @@ class Method(_interface.LinkPredictor):
             "key_rows": key_order[torch.from_numpy(key_rows)],
             "triples": as_tensor(mine),
         }
+        # In the order in which the processes' rows are gathered; columns are the distinct targets, sorted.
+        targets = np.concatenate([triples[own::parts, 2] for own in range(parts)])
+        _, first, own = np.unique(targets, return_index=True, return_inverse=True)
+        batch |= {"own": torch.from_numpy(own), "first": torch.from_numpy(first)}
         if self.parameters_.negative_keys:
-            # In the order in which the processes' rows are gathered; columns are the distinct targets, sorted.
-            draws = generator.random((len(triples), len(np.unique(triples[:, 2]))), np.float32)
+            draws = generator.random((len(triples), len(first)), np.float32)
             batch["draws"] = torch.from_numpy(np.concatenate([draws[own::parts] for own in range(parts)]))
         return batch
 
@@ -97,17 +100,17 @@ class Method(_interface.LinkPredictor):
         keys, rows = np.unique(entities, return_inverse=True)
         return self.texts.keys(keys), rows
 
-    def forward(self, queries, query_rows, keys, key_rows, triples, draws=None) -> dict[str, torch.Tensor]:
+    def forward(self, queries, query_rows, keys, key_rows, triples, own, first, draws=None) -> dict[str, torch.Tensor]:
         """L(q, K), the mean over the queries of all processes.
 
-        queries, keys: padded chunks; *_rows: (b,) rows of the encoded; triples: (b, 3); draws: (queries and distinct
-        targets of all processes), uniform in [0, 1).
+        queries, keys: padded chunks; *_rows: (b,) rows of the encoded; triples: (b, 3). Of the targets of all processes,
+        own (n,): the place of each among the distinct ones, sorted; first (k,): a row of each of these; draws: (n, k),
+        uniform in [0, 1).
         """
         caching = self.parameters_.gradient_caching
         query = gather(encode_chunks(partial(encode, self.query_encoder), queries, caching)[query_rows])
         key = gather(encode_chunks(partial(encode, self.key_encoder), keys, caching)[key_rows])
         triples = gather(triples)
-        own, first = distinct_targets(triples[:, 2])
         positive = self.known(triples)[:, first].scatter(1, own[:, None], True)
         negative = ~positive
         if draws is not None:
@@ -181,14 +184,6 @@ class Matching(torch.nn.Module):
         """The same function for the ranker."""
         tensors = (*self.parts(), self.first.bias, self.second.weight[0], self.second.bias[0])
         return MatchingMLP(*(np.array(tensor.float().cpu().numpy()) for tensor in tensors), degree=self.degrees)
-
-
-def distinct_targets(targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of targets (b,): the place of each among the k distinct ones, sorted, and the first row (k,) of each of these."""
-    found, own = torch.unique(targets, return_inverse=True)
-    rows = torch.arange(len(targets), device=targets.device)
-    first = torch.full_like(found, len(targets)).scatter_reduce(0, own, rows, "amin")
-    return own, first
 
 
 def drawn_negatives(negative: torch.Tensor, draws: torch.Tensor, count: int) -> torch.Tensor:
