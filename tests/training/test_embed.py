@@ -117,6 +117,6 @@ def test_a_run_that_diverges_is_told(ring_folder, model_folder, tmp_path, monkey
     training = {"epochs": 1, "batch_size": 16, "precision": "fp32"}
     parameters = {"language_model_weight": 0.0}
     spec = BASE | {"name": "kalm_ring", "method": "kalm", "parameters": parameters, "training": training}
-    with pytest.raises(InputError, match="step 1: the loss is nan; lower the learning rate"):
+    with pytest.raises(InputError, match="one of the steps 1 to 3: the loss is nan; lower the learning rate"):
         train(spec, ring_folder, model_folder, tmp_path / "checkpoints", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -103,7 +103,7 @@ class Method(_interface.LinkPredictor):
     def forward(self, queries, query_rows, keys, key_rows, triples, own, first, draws=None) -> dict[str, torch.Tensor]:
         """L(q, K), the mean over the queries of all processes.
 
-        queries, keys: padded chunks; *_rows: (b,) rows of the encoded; triples: (b, 3). Of the targets of all processes,
+        queries, keys: padded chunks; *_rows: (b,) rows of the encoded; triples: (b, 3). Of all processes' targets,
         own (n,): the place of each among the distinct ones, sorted; first (k,): a row of each of these; draws: (n, k),
         uniform in [0, 1).
         """
