@@ -66,7 +66,7 @@ def load_causal(directory: Path, weights: Path | None = None, dtype: str = "floa
 def load_encoder(directory: Path, dtype: str = "float32") -> PreTrainedModel:
     """The BERT of a folder without its pooler and heads, in eval mode; folders of BERT for masked words do as well.
 
-    It is quickened: see `kglm.lm.speed` for the masks that it takes.
+    It is quickened (`kglm.lm.speed`).
     dtype: float32 or bfloat16. InputError where the folder holds no model, or one of another kind.
     """
     folder = _folder(directory)

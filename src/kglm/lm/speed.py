@@ -90,9 +90,9 @@ class RmsNorm(torch.nn.Module):
 def quicken(model: torch.nn.Module) -> torch.nn.Module:
     """Let a model, or what was added to one, compute as this module does; in place.
 
-    A model that was quickened is told of padding by what is added to the attention's logits (b, 1, 1 or s, s), not by
-    transformers' masks (b, s), which it does not look at. A causal one needs none for padding on the right, which no
-    token sees.
+    What stands behind the end of a text is told as usual, by a mask (b, s). A decoder is not given it, for there no
+    token sees what follows: padding must be on the right. An encoder is given what is added to its logits, made here:
+    transformers would ask the device whether there is any padding, and wait.
     """
     for module in model.modules():
         if type(module) is torch.nn.Dropout:
@@ -101,12 +101,18 @@ def quicken(model: torch.nn.Module) -> torch.nn.Module:
             module.__class__ = RmsNorm
     if isinstance(model, PreTrainedModel):
         model.set_attn_implementation(ATTENTION)
+        if model.config.model_type == "bert":
+            model.base_model.register_forward_pre_hook(_with_logits, with_kwargs=True)
     return model
 
 
-def padding_mask(attention_mask: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
-    """0 where a token is real and the least number elsewhere, (b, s) -> (b, 1, 1, s)."""
-    return (1 - attention_mask[:, None, None].to(kind)) * torch.finfo(kind).min
+def _with_logits(module: torch.nn.Module, arguments: tuple, options: dict) -> tuple[tuple, dict]:
+    """The mask of an encoder, (b, s), as 0 where a token is real and the least number elsewhere, (b, 1, 1, s)."""
+    mask = options.get("attention_mask")
+    if mask is None or mask.ndim != 2:
+        return arguments, options
+    added = (1 - mask[:, None, None].float()) * torch.finfo(torch.float32).min
+    return arguments, {**options, "attention_mask": added}
 
 
 def checkpoint_layers(model: PreTrainedModel) -> None:

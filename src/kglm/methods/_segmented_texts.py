@@ -9,7 +9,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
-from kglm.lm.speed import padding_mask
 from kglm.lm.tokens import Ragged, joined, tokenised
 from kglm.methods._encoding import Chunk, SpecialTokens
 
@@ -79,10 +78,11 @@ class SegmentedTexts:
     def states(self, encoder: PreTrainedModel, inputs: Chunk) -> torch.Tensor:
         """Output vectors, float32 (b, s, d); parts are told apart as sentences 0, 1, 0, … where the encoder can."""
         ids = inputs["input_ids"]
-        mask = padding_mask(inputs["attention_mask"], torch.float32)
         ends = (ids == self.special.sep).long()
         segments = (ends.cumsum(dim=1) - ends) % min(self.segments, 2)
-        return encoder(input_ids=ids, attention_mask=mask, token_type_ids=segments).last_hidden_state.float()
+        return encoder(
+            input_ids=ids, attention_mask=inputs["attention_mask"], token_type_ids=segments
+        ).last_hidden_state.float()
 
     def first(self, encoder: PreTrainedModel, inputs: Chunk) -> torch.Tensor:
         """The output at [CLS], (b, d)."""

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kglm.errors import InputError
 from kglm.kg.graph import Graph
 from kglm.lm.entity_tokens import ExtendedEmbedding, initialise
-from kglm.lm.speed import padding_mask
 from kglm.lm.tokens import Ragged, joined, stacked, tokenised
 from kglm.methods._encoding import Chunk, SpecialTokens, chunks
 
@@ -120,6 +119,5 @@ def batches(sequences: Sequenced, padding: int, size: int, tokens: int = 0) -> t
 
 def encode(encoder: PreTrainedModel, inputs: Chunk) -> torch.Tensor:
     """Token ids and mask (b, s), positions (b,) -> output vectors at these positions, float32 (b, d)."""
-    mask = padding_mask(inputs["attention_mask"], torch.float32)
-    hidden = encoder(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
+    hidden = encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
     return hidden[torch.arange(len(hidden), device=hidden.device), inputs["positions"]].float()
