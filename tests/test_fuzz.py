@@ -382,6 +382,7 @@ def plain_graph(tmp_path_factory):
 @example(door=("train", ("training",)), value=None, missing=True)
 @example(door=("evaluate", ("evaluation", "resamples")), value=10**12, missing=False)
 @example(door=("instructions", ("maximum_words",)), value=-1, missing=False)
+@example(door=("model", ("name",)), value=math.nan, missing=False)
 @example(door=("rank", ("answers",)), value=2.0, missing=False)
 def test_specifications(plain_graph, door, value, missing):
     if CLOCK.over("specifications"):

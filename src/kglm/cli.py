@@ -15,7 +15,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from kglm.errors import InputError
 from kglm.files import disk_trouble, refuse_place
-from kglm.options import check_keys
+from kglm.options import check_keys, mistyped
 from kglm.yamlfile import read_yaml
 
 # stage -> "module:function"; the module is imported when the stage is called, so that no stage pays for another's.
@@ -68,6 +68,8 @@ def read_spec(path: Path) -> dict:
     """A stage's configuration from a JSON or YAML file; InputError where it is missing or no mapping."""
     spec = read_yaml(path)
     check_keys(spec, path)
+    if not isinstance(name := spec.get("name", ""), str):
+        raise mistyped(name, "text", f"{path}: name")
     return _closed(spec)
 
 
