@@ -70,7 +70,7 @@ def main() -> None:
     np.put_along_axis(ids, places, vocabulary.entity(0) + random.integers(ENTITIES, size=places.shape), axis=1)
     ids[:, -1] = vocabulary.mask
     owners = np.maximum.accumulate(np.where(vocabulary.kinds(ids) == ENTITY, np.arange(LENGTH), -1), axis=1)
-    padded = Padded(ids, np.ones(ids.shape, bool), owners, np.zeros(ids.shape, bool))
+    padded = Padded(ids, np.ones(ids.shape, bool), owners, np.zeros(ids.shape, bool), np.full((len(ids), 2), -1))
 
     inputs = model_inputs(padded, vocabulary, neighbourhood.near)
     on_host = seconds(lambda: model_inputs(padded, vocabulary, neighbourhood.near), "cpu", options.repeats)

@@ -70,6 +70,29 @@ def test_near_is_a_short_path_with_and_without_a_table(rows, sequences, hops, at
             ).all()
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    rows=ROWS,
+    sequences=SEQUENCES,
+    hops=st.integers(0, 5),
+    at_once=st.sampled_from([1, 4, 1024]),
+    random=st.randoms(use_true_random=False),
+)
+def test_near_without_a_joint_is_near_in_the_graph_without_it(rows, sequences, hops, at_once, random):
+    joints = [*sorted({(head, tail) for head, _, tail in train_ends(rows) if head != tail}), (-1, -1)]
+    without = np.array([random.choice(joints) for _ in sequences], np.int64).reshape(-1, 2)
+    expected = [np.empty((0, sequences.shape[1], sequences.shape[1]), bool)]
+    for sequence, joint in zip(sequences, without.tolist(), strict=True):
+        left = [row for row in rows if {row[1], row[3]} != set(joint)]
+        expected.append(Neighbourhood.of(small_graph(left, ENTITIES), hops).near(sequence[None]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kglm.kg.neighbourhood._NEIGHBOURS", at_once)
+        patch.setattr("kglm.kg.neighbourhood._PAIRS", at_once)
+        for table_bytes in (0, 2**20):
+            found = Neighbourhood.of(small_graph(rows, ENTITIES), hops, table_bytes).near(sequences, without)
+            np.testing.assert_array_equal(found, np.concatenate(expected))
+
+
 def test_a_table_made_in_blocks_is_the_same(monkeypatch, ring_graph):
     whole = Neighbourhood.of(ring_graph, 2).table
     monkeypatch.setattr("kglm.kg.neighbourhood._ROWS", 5)

@@ -52,3 +52,14 @@ def test_every_step_is_drawn_equally_often():
 def test_a_fixed_draw_is_always_the_same(ring_graph):
     subgraphs = Subgraphs(ring_graph)
     assert (subgraphs.fixed(3, 2, 2) == subgraphs.fixed(3, 2, 2)).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=rows_of(ENTITIES, max_size=30))
+def test_a_joint_is_of_one_triple_alone(rows):
+    graph = small_graph(rows, ENTITIES)
+    subgraphs, train = Subgraphs(graph), {tuple(triple) for triple in graph.split("train").tolist()}
+    for head, relation, tail in graph.split("train", inverse=True).tolist():
+        between = [triple for triple in train if {triple[0], triple[2]} == {head, tail}]
+        expected = (head, tail) if head != tail and len(between) == 1 else (-1, -1)
+        assert subgraphs.joint(head, relation, tail) == expected

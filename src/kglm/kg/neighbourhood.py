@@ -59,11 +59,27 @@ class Neighbourhood:
         fits = self.steps.shape[0] ** 2 / 8 <= self.table_bytes
         return _table(self.steps, self.hops) if fits else None
 
-    def near(self, sequences: np.ndarray) -> np.ndarray:
+    def near(self, sequences: np.ndarray, without: np.ndarray | None = None) -> np.ndarray:
         """Entity numbers int64 (b, m), -1 for none -> bool (b, m, m): entities within `hops` of each other.
 
-        An entity is near itself; -1 is near nothing.
+        An entity is near itself; -1 is near nothing. without: int64 (b, 2), two entities of each row whose joint no
+        path of that row may use, -1 for none.
         """
+        near = self._near(sequences)
+        if without is None or not self.hops:
+            return near
+        ends = (sequences[:, :, None] == without[:, None, :]).any(axis=2) & (sequences >= 0)
+        # A path of at most two steps that uses the joint begins or ends with it.
+        doubtful = ends[:, :, None] | ends[:, None, :] if self.hops <= 2 else without[:, :1, None] >= 0
+        different = sequences[:, :, None] != sequences[:, None, :]
+        rows, i, j = np.nonzero(np.triu(near & doubtful & different, 1))
+        asked = np.column_stack([sequences[rows, i], sequences[rows, j], without[rows]])
+        pairs, places = np.unique(asked, axis=0, return_inverse=True)
+        found = self._near_pairs(pairs[:, 0], pairs[:, 1], pairs[:, 2:])[places.reshape(-1)]
+        near[rows, i, j] = near[rows, j, i] = found
+        return near
+
+    def _near(self, sequences: np.ndarray) -> np.ndarray:
         numbers = np.where(sequences < 0, self.steps.shape[0], sequences)
         if self.table is not None:
             return _look_up(self.table, numbers)
@@ -80,39 +96,54 @@ class Neighbourhood:
         """Entity numbers (n,) -> bool (n, E): what lies within `hops` of each, itself included."""
         return _walks(self.steps, entities, self.hops)
 
-    def _near_pairs(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Entities (n,) that differ from their partners (n,) -> bool (n,)."""
+    def _near_pairs(self, first: np.ndarray, second: np.ndarray, without: np.ndarray | None = None) -> np.ndarray:
+        """Entities (n,) that differ from their partners (n,) -> bool (n,); `without` (n, 2) as in `near`."""
         if self.hops == 0:
             return np.zeros(len(first), bool)
         if self.hops == 1:
-            return _joined(self.steps, first, second)
+            return _joined(self.steps, first, second, without)
         if self.hops == 2:
-            return _meet(self.steps, first, second)
-        return np.concatenate(
-            [np.empty(0, bool)]
-            + [self._common(first[at : at + _PAIRS], second[at : at + _PAIRS]) for at in range(0, len(first), _PAIRS)]
-        )
+            return _meet(self.steps, first, second, without)
+        found = [np.empty(0, bool)]
+        for at in range(0, len(first), _PAIRS):
+            part = slice(at, at + _PAIRS)
+            found.append(self._common(first[part], second[part], None if without is None else without[part]))
+        return np.concatenate(found)
 
-    def _common(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Whether walks from both ends, half the hops each, have an entity in common."""
-        further = _walks(self.steps, first, self.hops - self.hops // 2)
-        nearer = _walks(self.steps, second, self.hops // 2)
+    def _common(self, first: np.ndarray, second: np.ndarray, without: np.ndarray | None = None) -> np.ndarray:
+        """Whether walks from both ends, half the hops each, have an entity in common; `without` as in `_walks`."""
+        further = _walks(self.steps, first, self.hops - self.hops // 2, without)
+        nearer = _walks(self.steps, second, self.hops // 2, without)
         return further.multiply(nearer).getnnz(axis=1) > 0
 
 
-def _joined(steps: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """steps[rows, columns], bool (n,), by bisection: SciPy's own look-up would first read the whole matrix."""
+def _joined(
+    steps: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray, without: np.ndarray | None = None
+) -> np.ndarray:
+    """steps[rows, columns], bool (n,), by bisection: SciPy's own look-up would first read the whole matrix.
+
+    False for the two entities of `without` (n, 2), whichever is the row.
+    """
     low, high = steps.indptr[rows].astype(np.int64), steps.indptr[rows + 1].astype(np.int64)
     end, last = high, len(steps.indices) - 1
     while (low < high).any():
         middle = (low + high) // 2
         less = (low < high) & (steps.indices[np.minimum(middle, last)] < columns)
         low, high = np.where(less, middle + 1, low), np.where(less, high, np.minimum(high, middle))
-    return (low < end) & (steps.indices[np.minimum(low, last)] == columns)
+    joined = (low < end) & (steps.indices[np.minimum(low, last)] == columns)
+    return joined if without is None else joined & ~_is_joint(rows, columns, without)
 
 
-def _meet(steps: sparse.csr_matrix, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Whether entities (n,) and (n,) are joined or have a neighbour in common: bool (n,).
+def _is_joint(first: np.ndarray, second: np.ndarray, without: np.ndarray) -> np.ndarray:
+    """Whether entities (n,) and (n,) are the two of `without` (n, 2), either way round: bool (n,)."""
+    one, other = without.T
+    return (first == one) & (second == other) | (first == other) & (second == one)
+
+
+def _meet(
+    steps: sparse.csr_matrix, first: np.ndarray, second: np.ndarray, without: np.ndarray | None = None
+) -> np.ndarray:
+    """Whether entities (n,) and (n,) are joined or have a neighbour in common, but for the joint `without` (n, 2).
 
     The neighbours of the one that has fewer are tried, some of them and then more: two that have very many usually
     share one of the first.
@@ -127,22 +158,38 @@ def _meet(steps: sparse.csr_matrix, first: np.ndarray, second: np.ndarray) -> np
         pair = np.repeat(waiting, size)
         within = np.arange(len(pair)) - np.repeat(np.cumsum(size) - size, size)
         between = steps.indices[steps.indptr[few[pair]] + tried[pair] + within]
-        found[pair[_joined(steps, many[pair], between)]] = True
+        barred = None if without is None else without[pair]
+        joined = _joined(steps, many[pair], between, barred)
+        if barred is not None:
+            joined &= ~_is_joint(few[pair], between, barred)
+        found[pair[joined]] = True
         tried[waiting] += size
         waiting = waiting[~found[waiting] & (tried[waiting] < degree[few[waiting]])]
         count *= 4
     return found
 
 
-def _walks(steps: sparse.csr_matrix, entities: np.ndarray, hops: int) -> sparse.csr_matrix:
-    """bool (n, E): what is within `hops` of each entity."""
-    if not hops:
-        ones = np.ones(len(entities), bool)
-        return sparse.csr_matrix((ones, (np.arange(len(entities)), entities)), (len(entities), steps.shape[1]))
-    rows = steps[entities]
-    for _ in range(hops - 1):
-        rows = rows @ steps
+def _walks(
+    steps: sparse.csr_matrix, entities: np.ndarray, hops: int, without: np.ndarray | None = None
+) -> sparse.csr_matrix:
+    """bool (n, E): what is within `hops` of each entity, not over the joint of its row in `without` (n, 2)."""
+    shape = (len(entities), steps.shape[1])
+    rows = sparse.csr_matrix((np.ones(len(entities), bool), (np.arange(len(entities)), entities)), shape)
+    for step in range(hops):
+        if without is not None:
+            rows = _step_without(rows, steps, without)
+            continue
+        rows = rows @ steps if step else steps[entities]
     return rows
+
+
+def _step_without(rows: sparse.csr_matrix, steps: sparse.csr_matrix, without: np.ndarray) -> sparse.csr_matrix:
+    """`rows @ steps`, bool (n, E), by other ways than the joint (n, 2): ways are counted, those over it taken off."""
+    numbers = np.arange(len(without))[:, None]
+    there = rows[numbers, without].toarray().astype(np.int32)
+    places = np.repeat(numbers, 2), without.reshape(-1)
+    over_joint = sparse.csr_matrix((there[:, ::-1].reshape(-1), places), rows.shape)
+    return rows.astype(np.int32) @ steps.astype(np.int32) - over_joint > 0
 
 
 def _table(steps: sparse.csr_matrix, hops: int) -> np.ndarray:

@@ -49,6 +49,13 @@ class Subgraphs:
             self._go_on(entity, walks, step, generator, asked)
         return walks
 
+    def joint(self, head: int, relation: int, tail: int) -> tuple[int, int]:
+        """(head, tail) where this training triple alone joins the two, -1 twice otherwise."""
+        edges = self._edges[self._first[head] : self._first[head + 1]]
+        between = edges[edges[:, 1] == tail, 0]
+        alone = head != tail and between.tolist() == [relation]
+        return (head, tail) if alone else (-1, -1)
+
     def fixed(self, entity: int, count: int, radius: int) -> np.ndarray:
         """As `drawn`, with a draw that is always the same, so that all see what was trained on."""
         return self.drawn(entity, count, radius, np.random.default_rng(entity))

@@ -71,10 +71,12 @@ class Tokens(NamedTuple):
 
     An entity belongs to itself. The words of a text can belong to the entity that they describe, and a relation with
     its words to the entity from which its triple starts: for the relation that is asked for, the head of the query.
+    without: entities that a training triple alone joins which is asked for: the mask must not tell it; -1 for none.
     """
 
     ids: tuple[int, ...]
     owners: tuple[int, ...]
+    without: tuple[int, int] = (-1, -1)
 
 
 def distinct(sequences: Iterable[Tokens]) -> tuple[list[Tokens], np.ndarray]:
@@ -164,41 +166,43 @@ class Padded(NamedTuple):
     """Sequences side by side, each array (b, longest).
 
     ids: 0 behind the end; real: which are no padding; owners: as in Tokens; masked_words: the `<mask>` that hide words,
-    all others hide entities.
+    all others hide entities. without (b, 2): as in Tokens.
     """
 
     ids: np.ndarray
     real: np.ndarray
     owners: np.ndarray
     masked_words: np.ndarray
+    without: np.ndarray
 
     @classmethod
     def of(cls, sequences: Sequence[Tokens]) -> "Padded":
         """Of at least one sequence."""
-        lengths = np.array([len(ids) for ids, _ in sequences])
+        lengths = np.array([len(sequence.ids) for sequence in sequences])
         real = np.arange(lengths.max()) < lengths[:, None]
         ids, owners = np.zeros(real.shape, np.int64), np.full(real.shape, -1)
         ids[real] = np.concatenate([np.asarray(sequence.ids, np.int64) for sequence in sequences])
         owners[real] = np.concatenate([np.asarray(sequence.owners, np.int64) for sequence in sequences])
-        return cls(ids, real, owners, np.zeros(real.shape, bool))
+        without = np.array([sequence.without for sequence in sequences])
+        return cls(ids, real, owners, np.zeros(real.shape, bool), without)
 
     def rows(self, rows: Sequence[int]) -> "Padded":
         """Some of the sequences, without the columns that none of these needs."""
         length = int(self.real[rows].sum(axis=1).max())
-        return Padded(*(array[rows, :length] for array in self))
+        return Padded(*(array[rows, :length] for array in self[:-1]), self.without[rows])
 
 
 def model_inputs(
     sequences: Padded,
     vocabulary: Vocabulary,
-    near: Callable[[np.ndarray], np.ndarray],
+    near: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> dict[str, torch.Tensor]:
     """What the model reads of sequences (b, s): ids, kinds, classes (b, s), near (b, m, m) of `knowledge_mask`.
 
-    near: entity numbers (b, m), -1 for none, to bool (b, m, m), whose pairs may see each other. An owner that is masked
-    counts for nobody: its neighbourhood would tell who it is.
+    near: entity numbers (b, m), -1 for none, and `without` (b, 2) to bool (b, m, m), whose pairs may see each other. An
+    owner that is masked counts for nobody: its neighbourhood would tell who it is.
     """
-    ids, real, owners, masked_words = sequences
+    ids, real, owners, masked_words, without = sequences
     kinds = vocabulary.kinds(ids)
     entities = (kinds == ENTITY) & real
     slots = np.cumsum(entities, axis=1) - 1
@@ -210,5 +214,5 @@ def model_inputs(
     classes[~real] = PADDING
     members = np.full((len(ids), count), -1)
     members[np.nonzero(entities)[0], slots[entities]] = ids[entities] - vocabulary.words
-    arrays = {"ids": ids, "kinds": kinds, "classes": classes, "near": near(members)}
+    arrays = {"ids": ids, "kinds": kinds, "classes": classes, "near": near(members, without)}
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}

@@ -151,13 +151,13 @@ class Method(_interface.LinkPredictor):
         """Of the whole training graph, made when somebody asks."""
         return Neighbourhood.of(self.graph, self.parameters_.hops)
 
-    def near(self, members: np.ndarray) -> np.ndarray:
+    def near(self, members: np.ndarray, without: np.ndarray) -> np.ndarray:
         """As that of the neighbourhood, which is not asked where the answer is known or the mask does not read it."""
         p = self.parameters_
         if p.attention != "knowledge" or 2 * p.context_radius <= p.hops or members.shape[1] == 1:
             shown = members >= 0
             return shown[:, :, None] & shown[:, None, :]
-        return self.neighbourhood.near(members)
+        return self.neighbourhood.near(members, without)
 
     def language_model(self) -> list[torch.nn.Module]:
         """See Method: the decoder, its words included; the vectors of entities and relations are not its own."""
@@ -199,7 +199,8 @@ class Method(_interface.LinkPredictor):
             own = np.random.default_rng(seed)
             walks = self.subgraphs.drawn(head, p.context_walks, p.context_radius, own, (head, relation, tail))
             query = self.units.query(head, relation, walks)
-            rows.append(query._replace(ids=(*query.ids[:-1], vocabulary.entity(tail))))
+            without = self.subgraphs.joint(head, relation, tail)
+            rows.append(query._replace(ids=(*query.ids[:-1], vocabulary.entity(tail)), without=without))
             noise.append(own.exponential(size=len(query.ids)))
         whole = Padded.of(rows)
         ids, real, *_ = whole
@@ -274,8 +275,9 @@ class Method(_interface.LinkPredictor):
             own, asked = np.random.default_rng([seed, 1]), (head, relation, tail)
             around_head = self.subgraphs.drawn(head, count, p.context_radius, own, asked)
             around_tail = self.subgraphs.drawn(tail, count, p.context_radius, own, asked)
-            queries.append(self.units.query(head, relation, around_head, token=count > 0))
-            answers.append(self.units.entity(tail, around_tail, token=count > 0))
+            without = self.subgraphs.joint(*asked) if count else (-1, -1)
+            queries.append(self.units.query(head, relation, around_head, token=count > 0)._replace(without=without))
+            answers.append(self.units.entity(tail, around_tail, token=count > 0)._replace(without=without))
         (queries, query_rows), (answers, answer_rows) = distinct(queries), distinct(answers)
         return {
             "queries": self._chunks(queries),
