@@ -216,3 +216,14 @@ def test_without_degrees_they_have_no_weights(c_lmke):
 def test_bad_options_are_named(c_lmke, changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         c_lmke(**changes)
+
+
+def test_matching_is_in_float32_inside_autocast():
+    """In bfloat16 a thirtieth of the logits were distinct."""
+    torch.manual_seed(0)
+    matching = Matching(64, "train")
+    vectors, degrees = torch.randn(2, 40, 64), torch.rand(40)
+    exact = matching(*vectors, degrees, degrees[None])
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(matching(*vectors, degrees, degrees[None]), exact, rtol=0, atol=0)
+        assert matching(*vectors.bfloat16(), degrees, degrees[None]).dtype == torch.float32

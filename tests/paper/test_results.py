@@ -4,7 +4,7 @@ import pytest
 
 from kglm.errors import InputError
 from kglm.files import write_json
-from kglm.paper.results import measure
+from kglm.paper.results import measure, over_seeds
 
 ABOUT = {"run": "r", "seed": 0, "model": "m", "dataset": "d"}
 TASK = {"few_shot": {"accuracy": 0.5, "confidence": [0.25, 0.75]}, "zero_shot": {"accuracy": 0.0, "confidence": [0, 1]}}
@@ -41,3 +41,11 @@ def test_a_metric_that_the_result_does_not_hold_is_told(tmp_path):
     write_json(ABOUT | RESULTS["kgqa.json"], path)
     with pytest.raises(InputError, match=r"the run r has no accuracy/head; it has accuracy/tail$"):
         measure([path], "r", "accuracy/head", {})
+
+
+@pytest.mark.parametrize(("metric", "within"), [("Hits@10", True), ("accuracy", True), ("MR", False)])
+def test_no_interval_of_shares_reaches_beyond_one(metric, within):
+    measures = [{"value": value, "metric": metric} for value in (0.95, 0.97, 0.999)]
+    found = over_seeds(measures)
+    assert (found["high"] == 1.0) if within else (found["high"] > 1.0)
+    assert found["low"] < found["value"] < 1

@@ -9,6 +9,7 @@ import pytest
 
 from kglm.errors import InputError
 from kglm.files import atomic_file
+from kglm.paper.layout import best_marks
 
 from .conftest import make
 
@@ -116,6 +117,25 @@ def test_other_models_and_datasets_get_no_difference(results):
     assert cells["difference"].isna().all()
     assert "WN18RR: run with small, the paper with llama-2-7b" in text
     assert "UMLS: run with small; the paper has no such block" in text
+
+
+def test_a_row_that_the_paper_has_not_takes_no_difference_away(results):
+    results.run("ten", mrr=0.5)
+    results.run("floor", mrr=0.2, model="none")
+    rows = [*EPOCHS["rows"], {"label": "Floor", "floor": True}]
+    blocks = [{"dataset": "WN18RR", "runs": {"KaLM (epoch=10)": "ten", "Floor": "floor"}}]
+    _, cells, text = make(EPOCHS | {"rows": rows, "blocks": blocks}, results)
+    assert cells["difference"].notna().any()
+    assert "no difference" not in text
+
+
+def test_what_authors_corrected_competes_with_what_they_published():
+    cell = {"unit": "fraction", "reproduced": None, "metric": "MRR"}
+    rows = [("old", "P", "0.5", False), ("first", "P", "0.9", True), ("ours", "P (corrected)", "0.6", False)]
+    cells = pd.DataFrame(
+        [cell | {"row": row, "paper": paper, "reported": value, "withdrawn": out} for row, paper, value, out in rows]
+    )
+    assert best_marks(cells) == {("reported", "ours", "P (corrected)", "MRR"): "best"}
 
 
 def test_a_row_may_have_another_base_model_in_the_paper(results):

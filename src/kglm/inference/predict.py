@@ -1,6 +1,5 @@
 """The stage `predict`: a finished run's answers in the terminal or in a file."""
 
-import csv
 import json
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from kglm.errors import InputError
 from kglm.files import atomic_file
 from kglm.inference.calibration import calibrated
 from kglm.inference.finished_run import FinishedRun, Known, Query, load
+from kglm.paper.text import one_line, spreadsheet
 
 QUERY = ("head", "relation", "tail")
 NEW = ("id", "name", "description")
@@ -147,10 +147,7 @@ def _as_text(found: pd.DataFrame, form: str) -> str:
     if form == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.to_dict("records"))
     if form == "tsv":
-        from kglm.paper.text import defused, one_line
-
-        safe = found.map(lambda cell: defused(one_line(cell)) if isinstance(cell, str) else cell)
-        return safe.to_csv(sep="\t", index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+        return spreadsheet(found.map(lambda cell: one_line(cell) if isinstance(cell, str) else cell), "\t")
     shown = found.drop(columns=[name[:-5] for name in found if name.endswith("_name")])
     shown = shown.rename(columns=lambda name: name.removesuffix("_name"))
     decimals = {"score": "{:.4g}", "rank": "{:g}", "probability": "{:.3f}"}

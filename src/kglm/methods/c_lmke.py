@@ -171,7 +171,14 @@ class Matching(torch.nn.Module):
     def forward(
         self, queries: torch.Tensor, keys: torch.Tensor, query_degrees: torch.Tensor, key_degrees: torch.Tensor
     ) -> torch.Tensor:
-        """Queries (b, d), keys (k, d), log(degree + 1) of queries (b,) and keys (b or 1, k or 1) -> logits (b, k)."""
+        """Queries (b, d), keys (k, d), log(degree + 1) of queries (b,) and keys (b or 1, k or 1) -> logits (b, k).
+
+        In float32, outside autocast: bfloat16 leaves a thirtieth of the logits distinct.
+        """
+        with torch.autocast(queries.device.type, enabled=False):
+            return self._logits(queries.float(), keys.float(), query_degrees, key_degrees)
+
+    def _logits(self, queries, keys, query_degrees, key_degrees) -> torch.Tensor:
         query, key, product, degrees = self.parts()
         of_queries = queries @ query.T + query_degrees[:, None] * degrees[:, 0] + self.first.bias
         hidden = (queries[:, None] * keys) @ product.T + of_queries[:, None] + keys @ key.T

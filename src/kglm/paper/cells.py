@@ -215,12 +215,13 @@ def _about_runs(spec: dict, frame: pd.DataFrame) -> list[str]:
         elif missing:
             notes.append(f"{block}, not run: {', '.join(missing)}.")
         ran = cells.dropna(subset=["model"])
-        others = ran[ran["model"] != ran["paper_model"]]
+        others = ran[(ran["model"] != ran["paper_model"]) & ran["reported"].notna()]
         if len(ran) and cells["reported"].isna().all():
             notes.append(f"{block}: run with {models(ran['model'])}; the paper has no such block to compare.")
         elif len(others):
             paper = models(others["paper_model"])
             notes.append(f"{block}: run with {models(others['model'])}, the paper with {paper}: no difference.")
+    notes += spec.get("notes", [])
     notes += _about_floors(frame)
     notes += _about_texts(spec, frame)
     notes += _about_published(spec, frame)

@@ -14,7 +14,7 @@ from kglm.errors import InputError
 from kglm.paper import quotations
 from kglm.paper.inputs import find, run_file
 from kglm.paper.reported import reported
-from kglm.paper.results import PERPLEXITIES, intervals, models, run_json
+from kglm.paper.results import NO_MODEL, PERPLEXITIES, intervals, models, run_json
 
 PAGE_WIDTH = 6.5  # inches, of paper.tex
 MARKERS = "os^DvPX"  # of a chart's series, one after another
@@ -295,7 +295,9 @@ def facts_of(results, count: str, corpora: set[str] = frozenset()) -> list[str]:
     if not results:
         return []
     datasets = ", ".join(sorted({result["dataset"] for result in results}))
-    facts = [f"dataset: {datasets}", f"model: {models(result['model'] for result in results)}"]
+    named = {result["model"] for result in results}
+    some = " (of the text-based methods)" if NO_MODEL in named and len(named) > 1 else ""
+    facts = [f"dataset: {datasets}", f"model: {models(named)}{some}"]
     facts += [f"corpus: {', '.join(sorted(corpora))}"] if corpora else []
     facts += [f"n = {count}"] if count else []
     text = "; ".join(facts)

@@ -19,7 +19,7 @@ import pandas as pd
 from kglm.errors import InputError
 from kglm.paper.bounds import Interval, rounded
 from kglm.paper.findings import CONTRADICTED, OWN, SHOWN, UNDECIDED, Finding, Number, Row, numbers_of
-from kglm.paper.reported import LOWER_IS_BETTER, read_csv
+from kglm.paper.reported import CORRECTED, LOWER_IS_BETTER, read_csv
 
 COLUMNS = [
     "paper", "section", "quote", "kind", "table", "dataset", "metric", "method", "others", "value", "unit"
@@ -96,14 +96,36 @@ def claims(frame: pd.DataFrame, path: Path | None = None) -> list[Finding]:
     found = []
     for index, row in enumerate(read_csv(path, COLUMNS).itertuples()):
         claim = Claim(row, frame, f"{path}, row {index + 2}")
-        parts = list(KINDS[claim.kind](claim))
-        worst = max((part.outcome for part in parts), key=_OUTCOMES.index)
-        told = dict.fromkeys(part.text for part in parts if part.outcome == worst)
+        worst, told = _came_to(claim)
+        corrected = _with_corrections(claim, frame)
+        if corrected is not None:
+            then = told
+            worst, told = _came_to(Claim(row, corrected, claim.where))
+            told = f"{told} (with the numbers that its authors put in the place of withdrawn ones; by those: {then})"
         about = Row(
             [(claim.paper, claim.section, claim.method)], ", ".join(claim.datasets), "", "", True, False, {}, []
         )
-        found.append(Finding(worst, about, None, f"“{claim.quote}”: {claim.table}: {'; '.join(told)}"))
+        found.append(Finding(worst, about, None, f"“{claim.quote}”: {claim.table}: {told}"))
     return sorted(found, key=lambda finding: _OUTCOMES[::-1].index(finding.check))
+
+
+def _came_to(claim: Claim) -> tuple[str, str]:
+    """The worst outcome of a claim's parts, and their arithmetic."""
+    parts = list(KINDS[claim.kind](claim))
+    worst = max((part.outcome for part in parts), key=_OUTCOMES.index)
+    return worst, "; ".join(dict.fromkeys(part.text for part in parts if part.outcome == worst))
+
+
+def _with_corrections(claim: Claim, frame: pd.DataFrame) -> pd.DataFrame | None:
+    """The numbers with the corrected ones in their places; None where the claim speaks of no number that has one."""
+    place = ["table", "dataset", "method", "metric"]
+    corrected = frame[(frame["paper"] == claim.paper + CORRECTED) & (frame["table"] == claim.table)]
+    corrected = corrected[corrected["dataset"].isin(claim.datasets) & corrected["metric"].isin(claim.metrics)]
+    spoken_of = {claim.method, *(claim.others or [])}
+    if not corrected["method"].isin(spoken_of).any():
+        return None
+    former = (frame["paper"] == claim.paper) & frame.set_index(place).index.isin(corrected.set_index(place).index)
+    return pd.concat([frame[~former], corrected.assign(paper=claim.paper)], ignore_index=True)
 
 
 def _outcome(shown: bool, possible: bool) -> str:
@@ -192,7 +214,9 @@ def _product(claim: Claim) -> Iterator[Part]:
     (dataset,) = claim.datasets
     counts = [claim.number(dataset, claim.method, metric) for metric in claim.metrics]
     found = prod(int(count.text) for count in counts)
-    same = Interval(found, found).meets(claim.claimed())
+    claimed = Decimal(claim.value)
+    cut = claimed <= found < claimed + Decimal(10) ** claimed.as_tuple().exponent  # digits left out, not rounded
+    same = cut or Interval(found, found).meets(claim.claimed())
     yield Part(_outcome(same, same), f"{' × '.join(claim.metrics)} is {found:,}")
 
 

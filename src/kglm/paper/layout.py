@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from kglm.paper.findings import BELOW, FLAG
-from kglm.paper.reported import LOWER_IS_BETTER
+from kglm.paper.reported import CORRECTED, LOWER_IS_BETTER
 from kglm.paper.text import latex, markdown
 
 _DECIMALS = {
@@ -175,11 +175,13 @@ def _shown(cell: dict, kind: str) -> str:
 
 
 def best_marks(cells: pd.DataFrame) -> dict[tuple, str]:
-    """(line, row, paper, metric) -> best or second, as printed: reported numbers compete within their paper,
-    reproduced ones among themselves, withdrawn ones and floors not. One alone is not marked, nor is the second of two.
+    """(line, row, paper, metric) -> best or second, as printed: reported numbers compete within their paper, with
+    those that its authors corrected; reproduced ones among themselves; withdrawn ones and floors not. One alone is not
+    marked, nor is the second of two.
     """
     cells, marks = cells[~cells["floor"].fillna(False).astype(bool)] if "floor" in cells else cells, {}
-    for kind, keys in (("reported", ["paper", "metric"]), ("reproduced", ["metric"])):
+    paper = cells["paper"].str.removesuffix(CORRECTED)
+    for kind, keys in (("reported", [paper, cells["metric"]]), ("reproduced", [cells["metric"]])):
         for _, group in cells.groupby(keys, sort=False):
             records = [
                 cell

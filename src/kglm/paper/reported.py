@@ -47,6 +47,7 @@ UNITS = {
     "real": (-math.inf, math.inf),
     "text": None,
 }
+CORRECTED = " (corrected)"  # behind a paper's name: numbers that its authors put in the place of withdrawn ones
 LOWER_IS_BETTER = {"MR", "PPL", "anisotropy"}
 _PER_ONE = {"fraction": 1.0, "percent": 100.0}
 

@@ -1,6 +1,7 @@
 """What the runs measured: values with their confidence intervals, read from the runs' JSON files."""
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from kglm.paper.inputs import find, result_file, run_file
 
 # The base model of a method that has none, in a run and in a row of a table.
 NO_MODEL = "none"
+_SHARES = re.compile(r"MRR|Hits@\d+|MMLU|accuracy(/\w+)?")
 PERPLEXITIES = ("token_perplexity", "word_perplexity", "byte_perplexity")
 
 
@@ -33,7 +35,7 @@ def measure(inputs: list[Path], run: str, metric: str, spec: dict) -> dict | Non
     if metric not in measured:
         raise InputError(f"the run {run} has no {metric}", remedy=f"it has {', '.join(measured)}")
     value, low, high = measured[metric]
-    about = {key: result.get(key) for key in ("run", "seed", "model", "dataset")}
+    about = {key: result.get(key) for key in ("run", "seed", "model", "dataset")} | {"metric": metric}
     version = result.get("evaluation_version")
     how = {"version": version, "protocol": result.get("protocol", "filtered")}
     return {"value": value, "low": low, "high": high, **how, **about}
@@ -83,7 +85,8 @@ def _of_ranks(result: dict, spec: dict) -> dict[str, tuple]:
 def over_seeds(measures: list[dict]) -> dict:
     """One value from runs that differ in their seed: the mean, with Student's 95 % interval of the mean.
 
-    A single run keeps its own interval, the bootstrap over its queries.
+    A single run keeps its own interval, the bootstrap over its queries. No interval of shares, or of MRR, reaches
+    beyond 0 and 1.
     """
     if len(measures) == 1:
         return measures[0]
@@ -93,7 +96,10 @@ def over_seeds(measures: list[dict]) -> dict:
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return measures[0] | {"value": mean, "low": mean - half, "high": mean + half}
+    low, high = mean - half, mean + half
+    if _SHARES.fullmatch(measures[0]["metric"]):
+        low, high = max(low, 0.0), min(high, 1.0)
+    return measures[0] | {"value": mean, "low": low, "high": high}
 
 
 def models(names: Iterable[str]) -> str:

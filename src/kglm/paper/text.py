@@ -169,10 +169,10 @@ def _turns(character: str) -> bool:
     return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
-def spreadsheet(frame: pd.DataFrame) -> str:
-    """A frame as CSV for people, whose programs take a text that begins like a formula for one: see `defused`."""
+def spreadsheet(frame: pd.DataFrame, separator: str = ",") -> str:
+    """A frame as CSV, or TSV, for people, whose programs take a text that begins like a formula for one: see `defused`."""
     safe = frame.map(defused).rename(columns=defused)
-    return safe.to_csv(index=False, lineterminator="\n")
+    return safe.to_csv(index=False, sep=separator, lineterminator="\n")
 
 
 def defused(cell: object) -> object:
