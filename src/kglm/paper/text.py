@@ -170,7 +170,7 @@ def _turns(character: str) -> bool:
 
 
 def spreadsheet(frame: pd.DataFrame, separator: str = ",") -> str:
-    """A frame as CSV, or TSV, for people, whose programs take a text that begins like a formula for one: see `defused`."""
+    """A frame as CSV, or TSV, for people, whose programs take text like a formula for one: see `defused`."""
     safe = frame.map(defused).rename(columns=defused)
     return safe.to_csv(index=False, sep=separator, lineterminator="\n")
 
