@@ -10,7 +10,7 @@ import pytest
 import kglm
 
 SOURCE = Path(kglm.__file__).parent
-ORDER = ["kg", "ranking", "lm", "methods", "training", "analysis", "plan", "paper", "inference", "report", "published"]
+ORDER = ["kg", "ranking", "lm", "plan", "methods", "training", "analysis", "paper", "inference", "report", "published"]
 LEARNING = {"torch", "transformers", "peft", "accelerate", "datasets", "lm_eval"}
 
 

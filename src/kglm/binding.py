@@ -20,7 +20,14 @@ from kglm.kg.graph import Graph
 MADE_OF = "made_of.json"
 # What changes memory and time, and no result but for rounding: it may differ between training and use, and where a
 # training goes on.
-FREE = {"base_weights", "chunk_size", "gradient_caching", "gradient_checkpointing", "encoding_batch_size"}
+FREE = {
+    "base_weights",
+    "chunk_size",
+    "chunk_tokens",
+    "gradient_caching",
+    "gradient_checkpointing",
+    "encoding_batch_size",
+}
 # What only the training itself writes beside the weights.
 UNUSED = {"log_every_steps", "save_every_steps", "keep_epochs"}
 _BLOCK, _BLOCKS = 2**20, 32  # bytes of a file of weights that are read at once, and how many times

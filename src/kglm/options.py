@@ -51,7 +51,9 @@ Rate = Annotated[float, Range(least=0, below=1)]  # of dropout, of decay
 
 Sizes = tuple[Size, ...]
 
-_NAMES = {name: value for name, value in globals().items() if get_origin(value) in (Annotated, tuple)}
+Automatic = Literal["auto", True, False]
+
+_NAMES = {name: value for name, value in globals().items() if get_origin(value) in (Annotated, tuple, Literal)}
 _KINDS: dict[type, type] = {bool: bool, int: Integral, float: Real, str: str}
 
 
@@ -81,7 +83,8 @@ def option_of(annotation: Any, default: Any = None) -> Option:
     if annotation in (list, dict):
         return Option("", default=default, many=annotation)
     if origin is Literal:
-        return Option(type(inside[0]).__name__, inside, default)
+        kinds = {type(choice).__name__ for choice in inside}
+        return Option(kinds.pop() if len(kinds) == 1 else "", inside, default)
     if origin is Annotated:
         return option_of(inside[0], default)._replace(limits=inside[1])
     if origin in (Union, types.UnionType) and type(None) in inside and len(inside) == 2:
@@ -168,6 +171,11 @@ def _problems(value: Any, option: Option, where: str) -> Iterator[InputError]:
 def _problem(value: Any, option: Option, where: str) -> Iterator[InputError]:
     """Of a single value."""
     if not option.kind:
+        if option.choices and not any(
+            value is choice or (value, type(value)) == (choice, type(choice)) for choice in option.choices
+        ):
+            told = ", ".join(str(choice).lower() for choice in option.choices)
+            yield InputError(f"{value!r} is not known", where, f"choose one of {told}")
         return
     kind = next(kind for name, kind in _KINDS.items() if name.__name__ == option.kind)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

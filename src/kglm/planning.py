@@ -17,6 +17,7 @@ from kglm.files import atomic_file
 from kglm.lm.access import check_access
 from kglm.methods._interface import method_class
 from kglm.plan import cost, memory, work
+from kglm.plan.choice import chosen, resolved
 from kglm.plan.models import Architecture, architecture
 from kglm.training.options import Training
 from kglm.training.specification import completed
@@ -94,6 +95,9 @@ class Plan:
             run = {**run, "training": {**run["training"], "epochs": 0}}
         about = run, self.dataset(run["dataset"]), self.model(run["model"])
         gpus = asked["resources"].get("gpu", 0) if run["training"]["epochs"] else min(self.gpus, 1)
+        # As the training itself chooses.
+        run = resolved(run, chosen(*about, self.limit, bool(self.gpus), max(gpus, 1)))
+        about = run, *about[1:]
         hours = cost.hours(*about, self.device, max(gpus, 1), asked["ranked"], asked["top"])
         disk = cost.run_disk(*about, asked["trains"])
         return Row(run, gpus, work.run_size(*about), self.needed(run, gpus), hours, disk)

@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, LlamaConf
 
 from kglm import config as configuration
 from kglm.plan import memory, models, work
+from kglm.plan.choice import chosen, resolved
 
 ROOT = Path(__file__).parents[2]
 CONFIG = configuration.read(ROOT / "config.yaml")
@@ -165,7 +166,9 @@ def test_vectors_of_wikidata5m_alone_are_more_than_a_large_card_has():
     name = "Wikidata5M-transductive"
     graph = work.dataset(name, CONFIG["datasets"][name], Path("nowhere"))
     spec = configuration.run_spec(CONFIG, f"kg_bilm_{name}")
+    spec = resolved(spec, chosen(spec, graph, MODELS["gpt2-medium"], 78 * 2**30, True, 8))
     assert memory.training(spec, graph, MODELS["gpt2-medium"], 8).total < 78 * 2**30  # as configured
+    assert spec["parameters"]["gradient_checkpointing"] is True
     spec["parameters"]["sparse_gradients"] = False
     found = memory.training(spec, graph, MODELS["gpt2-medium"])
     # 4,594,485 vectors of 1,024 numbers, their gradient and two moments take 75 GB; one more while gradients are added

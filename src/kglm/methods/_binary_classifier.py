@@ -14,7 +14,7 @@ from kglm.methods._encoding import Chunk, apply_in_chunks, encode_chunks
 
 
 class BinaryClassifier(_interface.TripleClassifier):
-    """Its parameters hold `negatives` (of each true triple, drawn anew each time), `chunk_size`, `gradient_caching`."""
+    """Its parameters hold `negatives` of each true triple, and `chunk_tokens`, `chunk_size`, `gradient_caching`."""
 
     def __init__(self, parameters: Any, graph: Graph, model):
         super().__init__(parameters, graph, model)
@@ -22,8 +22,8 @@ class BinaryClassifier(_interface.TripleClassifier):
         self.known = true_keys(graph, ["train"])
 
     @abstractmethod
-    def batches(self, triples: np.ndarray, size: int) -> tuple[list[Chunk], torch.Tensor]:
-        """What is read of triples (n, 3), in padded chunks of at most `size`, and the row (n,) of each among them."""
+    def batches(self, triples: np.ndarray, size: int, tokens: int = 0) -> tuple[list[Chunk], torch.Tensor]:
+        """What is read of triples (n, 3), as `chunks` of `size` and `tokens`, and the row (n,) of each among them."""
 
     @abstractmethod
     def logits(self, inputs: Chunk) -> torch.Tensor:
@@ -34,12 +34,13 @@ class BinaryClassifier(_interface.TripleClassifier):
         repeated = np.repeat(triples, self.parameters_.negatives, axis=0)
         false = corrupted(repeated, self.known, self.graph, generator).reshape(len(triples), -1, 3)
         mine = np.concatenate([triples[part::parts], false[part::parts].reshape(-1, 3)])
-        encoder, rows = self.batches(mine, self.parameters_.chunk_size)
+        p = self.parameters_
+        encoder, rows = self.batches(mine, p.chunk_size, p.chunk_tokens)
         return {"encoder": encoder, "rows": rows, "triples": as_tensor(mine)}
 
     def forward(self, encoder, rows, triples) -> dict[str, torch.Tensor]:
         """Binary cross-entropy. encoder: padded chunks; rows: (b,) rows of the encoded; triples (b, 3): see collate."""
-        logits = encode_chunks(self.logits, encoder, self.parameters_.gradient_caching)[rows]
+        logits = encode_chunks(self.logits, encoder, self.parameters_.gradient_caching is True)[rows]
         place = torch.arange(len(triples), device=logits.device)
         true = (place < len(triples) // (1 + self.parameters_.negatives)).float()
         return {"loss": torch.nn.functional.binary_cross_entropy_with_logits(logits, true)}

@@ -21,7 +21,7 @@ from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather
 from kglm.methods._encoding import apply_in_chunks, encode_chunks
 from kglm.methods._triple_texts import Sequenced, TripleTexts, batches, encode, extend
-from kglm.options import Count, Options, Size
+from kglm.options import Automatic, Count, Options, Size
 from kglm.ranking.matching import MatchingMLP
 
 
@@ -37,8 +37,9 @@ class Parameters(Options):
     degrees: Literal["none", "train", "leaked"] = "train"
     negative_keys: Count = 0  # a query's negatives, drawn from those of the batch (Figure 5); 0: all
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: Size = 64  # sequences encoded at once
-    gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
+    chunk_tokens: Count = 0  # tokens encoded at once, padding counted; 0: what the machine takes well
+    chunk_size: Count = 0  # sequences encoded at once; 0: no limit but that
+    gradient_caching: Automatic = "auto"  # keep of each chunk its vectors only: batches larger than memory
 
 
 class Method(_interface.LinkPredictor):
@@ -71,11 +72,11 @@ class Method(_interface.LinkPredictor):
 
     def collate(self, triples: np.ndarray, generator: np.random.Generator, part: int, parts: int) -> dict[str, Any]:
         """See Method; each distinct query and key of the share stands in it once."""
-        mine, size = triples[part::parts], self.parameters_.chunk_size
+        mine, p = triples[part::parts], self.parameters_
         queries, query_rows = self._queries(mine)
         keys, key_rows = self._keys(mine[:, 2])
-        query_parts, query_order = batches(queries, self.texts.padding, size)
-        key_parts, key_order = batches(keys, self.texts.padding, size)
+        query_parts, query_order = batches(queries, self.texts.padding, p.chunk_size, p.chunk_tokens)
+        key_parts, key_order = batches(keys, self.texts.padding, p.chunk_size, p.chunk_tokens)
         batch = {
             "queries": query_parts,
             "query_rows": query_order[torch.from_numpy(query_rows)],
@@ -107,7 +108,7 @@ class Method(_interface.LinkPredictor):
         own (n,): the place of each among the distinct ones, sorted; first (k,): a row of each of these; draws: (n, k),
         uniform in [0, 1).
         """
-        caching = self.parameters_.gradient_caching
+        caching = self.parameters_.gradient_caching is True
         query = gather(encode_chunks(partial(encode, self.query_encoder), queries, caching)[query_rows])
         key = gather(encode_chunks(partial(encode, self.key_encoder), keys, caching)[key_rows])
         triples = gather(triples)

@@ -36,7 +36,7 @@ from kglm.methods._contrastive import (
 from kglm.methods._dual_view import DualViewEncoder, DualViewTexts, pooled
 from kglm.methods._encoding import Chunk, distinct_chunks, encode_chunks, padded
 from kglm.methods._interface import FOREIGN
-from kglm.options import Count, Options, Positive, Rate, Size, Weight
+from kglm.options import Automatic, Count, Options, Positive, Rate, Size, Weight
 
 IGNORED = -100  # the label that the cross-entropy leaves out
 # Tokens of padding that are worth a pass of the model less: of a GPU, the launches of a pass; a CPU computes them.
@@ -69,9 +69,10 @@ class Parameters(Options):
     lora_alpha: Positive = 16.0
     lora_dropout: Rate = 0.05
     base_weights: Literal["float32", "bfloat16", "int8"] = "float32"
-    gradient_checkpointing: bool = True
-    chunk_size: Size = 64  # texts encoded at once
-    gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
+    gradient_checkpointing: Automatic = "auto"  # where a step does not fit
+    chunk_tokens: Count = 0  # tokens encoded at once, padding counted; 0: what the machine takes well
+    chunk_size: Count = 0  # texts encoded at once; 0: no limit but that
+    gradient_caching: Automatic = "auto"  # keep of each chunk its vectors only: batches larger than memory
 
 
 class Completions(NamedTuple):
@@ -135,7 +136,7 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         if causal.config.model_type == "bert":
             what = "is a BERT, which reads both ways: its completion would see the answer"
             raise InputError(what, model, "give kalm a decoder (LLaMA, Mistral, GPT-2)")
-        self.checkpointed = p.gradient_checkpointing
+        self.checkpointed = p.gradient_checkpointing is True
         if self.checkpointed:
             checkpoint_layers(causal)
             causal.enable_input_require_grads()
@@ -153,7 +154,8 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
         """See Method; each distinct text of the batch stands in it once."""
         mine = triples[part::parts]
         texts = stacked(self.texts.queries(mine[:, 0], mine[:, 1]), self.texts.answers(mine[:, 2]))
-        encoder, rows = distinct_chunks(texts, self.texts.padding, self.parameters_.chunk_size)
+        p = self.parameters_
+        encoder, rows = distinct_chunks(texts, self.texts.padding, p.chunk_size, p.chunk_tokens)
         query_rows, answer_rows = rows.chunk(2)
         batch = {"encoder": encoder, "query_rows": query_rows, "answer_rows": answer_rows, "triples": as_tensor(mine)}
         if self.parameters_.language_model_weight > 0:
@@ -200,7 +202,7 @@ class Method(DualViewEncoder, _interface.LinkPredictor):
 
     def _read(self, encoder: list[Chunk], completions: Chunk | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Vectors of texts (n, d), states of completions (m, s, d); by one pass where the padding is cheap."""
-        caching = self.parameters_.gradient_caching
+        caching = self.parameters_.gradient_caching is True
         if completions is not None and len(encoder) == 1 and not caching:
             (texts,) = encoder
             shapes = [part["input_ids"].shape for part in (texts, completions)]

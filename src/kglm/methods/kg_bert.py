@@ -17,7 +17,7 @@ from kglm.methods import _interface
 from kglm.methods._binary_classifier import BinaryClassifier
 from kglm.methods._encoding import Chunk, distinct_chunks
 from kglm.methods._segmented_texts import SegmentedTexts
-from kglm.options import Options, Size
+from kglm.options import Automatic, Count, Options, Size
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Parameters(Options):
     maximum_length: Size = 50  # tokens of a triple; the longest of its parts is cut (released code)
     negatives: Size = 5  # for each true triple; 1 for classification
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: Size = 64  # sequences encoded at once
-    gradient_caching: bool = False  # keep of each chunk its logits only: batches larger than memory
+    chunk_tokens: Count = 0  # tokens encoded at once, padding counted; 0: what the machine takes well
+    chunk_size: Count = 0  # sequences encoded at once; 0: no limit but that
+    gradient_caching: Automatic = "auto"  # keep of each chunk its logits only: batches larger than memory
 
 
 class Method(BinaryClassifier, _interface.CandidateScorer):
@@ -51,9 +52,9 @@ class Method(BinaryClassifier, _interface.CandidateScorer):
         """The encoder; not the classifier."""
         return [self.encoder]
 
-    def batches(self, triples: np.ndarray, size: int) -> tuple[list[Chunk], torch.Tensor]:
+    def batches(self, triples: np.ndarray, size: int, tokens: int = 0) -> tuple[list[Chunk], torch.Tensor]:
         """See BinaryClassifier; equal texts are read once."""
-        return distinct_chunks(self.texts.triples(triples), self.texts.padding, size)
+        return distinct_chunks(self.texts.triples(triples), self.texts.padding, size, tokens)
 
     def logits(self, inputs: Chunk) -> torch.Tensor:
         """See BinaryClassifier."""

@@ -41,7 +41,7 @@ from kglm.methods._units import (
     distinct,
     model_inputs,
 )
-from kglm.options import Count, Options, Positive, Range, Rate, Size, Weight
+from kglm.options import Automatic, Count, Options, Positive, Range, Rate, Size, Weight
 
 PIECE = 65_536  # entities whose sequences are built at once
 
@@ -86,7 +86,7 @@ class Parameters(Options):
     lora_dropout: Rate = 0.05
     base_weights: Literal["float32", "bfloat16"] = "float32"
     chunk_size: Count = 64  # sequences that are padded to one length; 0: all of a step
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Automatic = "auto"  # where a step does not fit
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,7 +111,7 @@ class Method(_interface.LinkPredictor):
         _set_dropout(backbone, p.dropout)
         words = backbone.get_input_embeddings()
         self.vocabulary = Vocabulary(words.num_embeddings, graph.entity_count, 2 * graph.relation_count)
-        if p.gradient_checkpointing:
+        if p.gradient_checkpointing is True:
             checkpoint_layers(backbone)
         if p.lora_modules != "none":
             backbone = quicken(add_lora(backbone, p.lora_modules, p.lora_rank, p.lora_alpha, p.lora_dropout))

@@ -16,7 +16,7 @@ from kglm.lm.language_model import load_encoder, load_tokenizer
 from kglm.methods._binary_classifier import BinaryClassifier
 from kglm.methods._encoding import Chunk
 from kglm.methods._triple_texts import TripleTexts, batches, encode, extend
-from kglm.options import Options, Size
+from kglm.options import Automatic, Count, Options, Size
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Parameters(Options):
     token_initialisation: Literal["random", "name"] = "random"  # of entities and relations; name: mean of its words
     negatives: Size = 1  # for each true triple, drawn anew each time
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: Size = 64  # sequences encoded at once
-    gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
+    chunk_tokens: Count = 0  # tokens encoded at once, padding counted; 0: what the machine takes well
+    chunk_size: Count = 0  # sequences encoded at once; 0: no limit but that
+    gradient_caching: Automatic = "auto"  # keep of each chunk its vectors only: batches larger than memory
 
 
 class Method(BinaryClassifier):
@@ -53,9 +54,9 @@ class Method(BinaryClassifier):
         """The encoder with its words; not the vectors of entities and relations, nor the classifier."""
         return stock_modules(self.encoder, self.tokens)
 
-    def batches(self, triples: np.ndarray, size: int) -> tuple[list[Chunk], torch.Tensor]:
+    def batches(self, triples: np.ndarray, size: int, tokens: int = 0) -> tuple[list[Chunk], torch.Tensor]:
         """See BinaryClassifier."""
-        return batches(self.texts.triples(triples), self.texts.padding, size)
+        return batches(self.texts.triples(triples), self.texts.padding, size, tokens)
 
     def logits(self, inputs: Chunk) -> torch.Tensor:
         """See BinaryClassifier; Equation 1."""

@@ -21,7 +21,7 @@ from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._encoding import Chunk, distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
-from kglm.options import Options, Size, Weight
+from kglm.options import Automatic, Count, Options, Size, Weight
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Parameters(Options):
     entity_prediction: bool = True
     entity_prediction_weight: Weight = 1.0
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: Size = 64  # texts encoded at once
-    gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
+    chunk_tokens: Count = 0  # tokens encoded at once, padding counted; 0: what the machine takes well
+    chunk_size: Count = 0  # texts encoded at once; 0: no limit but that
+    gradient_caching: Automatic = "auto"  # keep of each chunk its vectors only: batches larger than memory
 
 
 class Method(_interface.LinkPredictor):
@@ -81,7 +82,8 @@ class Method(_interface.LinkPredictor):
         return batch
 
     def _chunks(self, sequences: Ragged) -> tuple[list[Chunk], torch.Tensor]:
-        return distinct_chunks(sequences, self.texts.padding, self.parameters_.chunk_size)
+        p = self.parameters_
+        return distinct_chunks(sequences, self.texts.padding, p.chunk_size, p.chunk_tokens)
 
     def forward(self, triples, queries, query_rows, described=None, described_rows=None) -> dict[str, torch.Tensor]:
         """Cross-entropy over all entities. queries, described: padded chunks; *_rows: (b,) rows of the encoded."""
@@ -93,7 +95,7 @@ class Method(_interface.LinkPredictor):
         return {"loss": loss, "completion": completion, "entity_prediction": prediction}
 
     def _loss(self, parts: list[Chunk], rows: torch.Tensor, entities: torch.Tensor) -> torch.Tensor:
-        vectors = encode_chunks(self.encode, parts, self.parameters_.gradient_caching)
+        vectors = encode_chunks(self.encode, parts, self.parameters_.gradient_caching is True)
         return torch.nn.functional.cross_entropy(self.output(vectors).float()[rows], entities)
 
     # Ranking

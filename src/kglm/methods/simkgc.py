@@ -23,7 +23,7 @@ from kglm.methods import _interface
 from kglm.methods._contrastive import KnownTriples, as_tensor, gather, info_nce, similarities
 from kglm.methods._encoding import Chunk, distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
-from kglm.options import Count, Options, Positive, Size, Weight
+from kglm.options import Automatic, Count, Options, Positive, Size, Weight
 
 _NOBODY = -1
 
@@ -44,8 +44,9 @@ class Parameters(Options):
     pre_batch_negatives: Count = 0  # the last so many answers of former batches
     pre_batch_weight: Weight = 0.5  # of their similarities
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: Size = 64  # texts encoded at once
-    gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
+    chunk_tokens: Count = 0  # tokens encoded at once, padding counted; 0: what the machine takes well
+    chunk_size: Count = 0  # texts encoded at once; 0: no limit but that
+    gradient_caching: Automatic = "auto"  # keep of each chunk its vectors only: batches larger than memory
 
 
 class Method(_interface.LinkPredictor):
@@ -102,10 +103,11 @@ class Method(_interface.LinkPredictor):
         answers = self.described(tails, heads)
         if self.parameters_.self_negatives:
             answers = self.described(np.concatenate([tails, heads]), np.concatenate([heads, tails]))
-        padding, size = self.texts.padding, self.parameters_.chunk_size
+        p = self.parameters_
+        limits = self.texts.padding, p.chunk_size, p.chunk_tokens
         batch = {"triples": as_tensor(mine)}
-        batch["queries"], batch["query_rows"] = distinct_chunks(queries, padding, size)
-        batch["answers"], batch["answer_rows"] = distinct_chunks(answers, padding, size)
+        batch["queries"], batch["query_rows"] = distinct_chunks(queries, *limits)
+        batch["answers"], batch["answer_rows"] = distinct_chunks(answers, *limits)
         return batch
 
     def forward(self, queries, query_rows, answers, answer_rows, triples) -> dict[str, torch.Tensor]:
@@ -128,7 +130,7 @@ class Method(_interface.LinkPredictor):
         return {"loss": loss}
 
     def _vectors(self, encoder: PreTrainedModel, parts: list[Chunk]) -> torch.Tensor:
-        return encode_chunks(partial(self._encode, encoder), parts, self.parameters_.gradient_caching)
+        return encode_chunks(partial(self._encode, encoder), parts, self.parameters_.gradient_caching is True)
 
     def _encode(self, encoder: PreTrainedModel, inputs: Chunk) -> torch.Tensor:
         return torch.nn.functional.normalize(self.texts.mean(encoder, inputs), dim=-1)

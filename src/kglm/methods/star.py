@@ -23,7 +23,7 @@ from kglm.methods import _interface
 from kglm.methods._contrastive import as_tensor
 from kglm.methods._encoding import distinct_chunks, encode_chunks, encode_sequences
 from kglm.methods._segmented_texts import SegmentedTexts
-from kglm.options import Options, Size, Weight
+from kglm.options import Automatic, Count, Options, Size, Weight
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Parameters(Options):
     margin: Weight = 1.0  # of the distances
     distance_weight: Weight = 1.0  # of their loss
     base_weights: Literal["float32", "bfloat16"] = "float32"
-    chunk_size: Size = 64  # texts encoded at once
-    gradient_caching: bool = False  # keep of each chunk its vectors only: batches larger than memory
+    chunk_tokens: Count = 0  # tokens encoded at once, padding counted; 0: what the machine takes well
+    chunk_size: Count = 0  # texts encoded at once; 0: no limit but that
+    gradient_caching: Automatic = "auto"  # keep of each chunk its vectors only: batches larger than memory
 
 
 class Method(_interface.LinkPredictor):
@@ -72,7 +73,8 @@ class Method(_interface.LinkPredictor):
         false = self._corrupted(repeated, generator).reshape(len(triples), -1, 3)
         mine = np.concatenate([triples[part::parts], false[part::parts].reshape(-1, 3)])
         texts = stacked(self.texts.queries(mine[:, 0], mine[:, 1]), self.texts.described(mine[:, 2]))
-        encoder, rows = distinct_chunks(texts, self.texts.padding, self.parameters_.chunk_size)
+        p = self.parameters_
+        encoder, rows = distinct_chunks(texts, self.texts.padding, p.chunk_size, p.chunk_tokens)
         query_rows, entity_rows = rows.chunk(2)
         return {"encoder": encoder, "query_rows": query_rows, "entity_rows": entity_rows, "triples": as_tensor(mine)}
 
@@ -86,7 +88,7 @@ class Method(_interface.LinkPredictor):
     def forward(self, encoder, query_rows, entity_rows, triples) -> dict[str, torch.Tensor]:
         """Classification and distance. encoder: padded chunks; *_rows: (b,) rows of the encoded; triples (b, 3)."""
         p = self.parameters_
-        vectors = encode_chunks(self.encode, encoder, p.gradient_caching)
+        vectors = encode_chunks(self.encode, encoder, p.gradient_caching is True)
         u, v = vectors[query_rows], vectors[entity_rows]
         count = len(triples) // (1 + p.negatives)
         true = (torch.arange(len(triples), device=u.device) < count).float()

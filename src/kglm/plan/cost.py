@@ -100,8 +100,8 @@ def needed_operations(spec: dict) -> int:
 def _step(spec: dict, model: Architecture, read: list[Pass]) -> tuple[float, float]:
     """Operations and tokens of a step."""
     p = spec["parameters"]
-    again = p.get("gradient_checkpointing", False) + p.get("gradient_caching", False)
-    tokens = sum(one.sequences * (one.texts.mean if one.chunk else one.texts.long) for one in read)
+    again = sum(p.get(name) is True for name in ("gradient_checkpointing", "gradient_caching"))
+    tokens = sum(one.sequences * (one.texts.mean if one.chunk or one.tokens else one.texts.long) for one in read)
     predicted = sum(one.sequences * one.asked * one.choices for one in read)
     return (needed_operations(spec) + 2 * again) * model.body * tokens + 6 * model.width * predicted, tokens
 

@@ -109,12 +109,16 @@ def activations(p: dict, model: Architecture, parts: list[Pass], mixed: bool, nu
     """Of the passes of one process; `number`: bytes of a number of the stream between the layers."""
     hidden, inner = ACTIVATIONS[model.family][p.get("lora_modules", "none")][not mixed]
     layer = hidden * model.width + inner * model.inner
-    checkpointing = p.get("gradient_checkpointing", False)
+    checkpointing = p.get("gradient_checkpointing", False) is True
     kept, again = 0, 0
     for one in parts:
         at_once = min(one.chunk, one.sequences) if one.chunk else one.sequences
         largest = at_once * one.texts.long
-        whole = one.sequences * (min(one.texts.long, HEAVY * one.texts.mean) if one.chunk else one.texts.long)
+        if one.tokens:
+            largest = min(largest, max(one.tokens, one.texts.long))
+        whole = one.sequences * (
+            min(one.texts.long, HEAVY * one.texts.mean) if one.chunk or one.tokens else one.texts.long
+        )
         tokens = largest if one.cached else max(whole, largest)
         kept_layer = number * model.width if checkpointing else layer
         bytes_ = tokens * (model.layers * kept_layer + OUTSIDE * model.width)

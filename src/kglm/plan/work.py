@@ -59,7 +59,11 @@ class Dataset:
 def dataset(name: str, entry: dict, folder: Path) -> Dataset:
     """From the graph's statistics, or the `expect` of its entry where it is not built; InputError where neither is."""
     file = Path(folder) / "statistics.json"
-    counts = read_json(file) if file.is_file() else entry.get("expect", {})
+    return counted(name, entry, read_json(file) if file.is_file() else entry.get("expect", {}))
+
+
+def counted(name: str, entry: dict, counts: dict) -> Dataset:
+    """From counts such as the stage `graph` writes; InputError where some are missing."""
     if "relations" not in counts:
         raise InputError("its numbers of entities and triples are not known", name, "build its graph or give `expect`")
     entities = counts.get("entities") or sum(counts["entities_in"].values())
@@ -87,6 +91,7 @@ class Pass:
     sequences: float
     texts: Texts
     chunk: int = 0  # sequences at a time, alike in length; 0: all at once, padded to the longest
+    tokens: int = 0  # at a time, padding counted; 0: any number
     cached: bool = False  # gradient caching: nothing of a chunk is kept but its vectors
     asked: float = 0  # positions of a sequence that are predicted among `choices` words or entities
     choices: int = 0
@@ -171,7 +176,8 @@ def passes(spec: dict, graph: Dataset, model: Architecture | None) -> list[Pass]
     method, p, batch = spec["method"], spec["parameters"], spec["training"]["batch_size"]
     if model is None or method == "base":
         return []
-    text = {"chunk": p.get("chunk_size", 0), "cached": p.get("gradient_caching", False)}
+    text = {"chunk": p.get("chunk_size", 0), "tokens": p.get("chunk_tokens", 0)}
+    text["cached"] = p.get("gradient_caching", False) is True
     entity, relation = graph.text(p["entity_text"]), graph.relation
     if method in _ALONE:
         query = (entity + (relation + 3)).cut(p["maximum_length"])

@@ -35,6 +35,7 @@ from kglm.ranking.matching import write_interaction
 from kglm.ranking.proposals import proposals, rank_proposals
 from kglm.ranking.stages import BEST, Ranking, browsed, embeddings_scorer, write_ranks
 from kglm.ranking.triples import answers_of, best_answers, rank_triples_by
+from kglm.training.choice import choices
 from kglm.training.options import Training
 from kglm.training.provenance import environment, joules
 from kglm.training.schedule import Schedule
@@ -66,7 +67,8 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
         claim_directory(checkpoints)
     set_seed(spec["seed"])
     loaded = Graph.read(graph)
-    method = build_method(spec["method"], spec["parameters"], loaded, model)
+    values = choices(spec, loaded, graph, model, checkpoints)
+    method = build_method(spec["method"], spec["parameters"] | values, loaded, model)
     method.specification = spec
     if options.epochs:
         method.check_training(options)
@@ -88,6 +90,7 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
     parameters = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
     sums = {str(path.relative_to(out)): sha256(path) for path in [*_files(out / "weights"), out / "log.jsonl"]}
     trained = {"best": history["best"], "trained_parameters": parameters, "sums": sums, "made_of": method.made_of()}
+    trained["chosen"] = values
     write_json(
         {**run_identity(spec), "spec": spec, **trained, **environment(started, history, energy)}, out / "run.json"
     )
