@@ -8,6 +8,7 @@ from kglm.analysis.loading import load_pair
 from kglm.analysis.questions import TASKS, Wording
 from kglm.errors import InputError
 from kglm.files import read_json
+from kglm.published.consistency import kgqa_problems
 
 from .conftest import IDENTITY, SPEC
 
@@ -103,6 +104,33 @@ def test_a_model_that_knows_everything_is_always_right(
         assert {setting["accuracy_any_true"] for setting in settings.values()} == {1.0}
     assert all(case["correct"] for case in result["cases"])
     assert len(result["cases"]) == 2 * 3 * 2
+
+
+def test_floors_are_graded_on_the_questions_asked(graph_folder, model_folder, weights_folder, tmp_path):
+    """Of the four test triples, tails are counted right for none, heads for none, "lies on" is right once."""
+    result = ask_all(graph_folder, model_folder, weights_folder, tmp_path / "kgqa.json")
+    floors = result["floors"]
+    assert {task: told["questions"] for task, told in floors.items()} == {
+        task: settings["zero_shot"]["questions"] for task, settings in result["tasks"].items()
+    }
+    assert {task: told["accuracy"] for task, told in floors.items()}["relation"] == 0.25
+    assert list(kgqa_problems(result)) == []
+    floors["relation"]["accuracy"] = 0.5
+    assert [problem.split(" is ")[0] for problem in kgqa_problems(result)] == ["kgqa.json relation floor"]
+
+
+def test_texts_are_cut_to_tokens(graph, graph_folder, model_folder, weights_folder, tmp_path):
+    case = {"head": "hamburg", "relation": "lies on", "tail": "elbe-canal"}
+    options = {"cases": [case], "questions": 1, "tasks": ["tail"], "maximum_words": None, "maximum_tokens": 9}
+    shown = ask_all(graph_folder, model_folder, weights_folder, tmp_path / "kgqa.json", **options)["cases"][0]
+    tokenizer = load_pair(model_folder, None)[1]
+    text = shown["question"].split(": ")[1].removesuffix(", lies on")
+    whole = graph.entity_texts("name_and_description")[6]
+    assert whole.startswith(text) and len(whole) > len(text) > 0
+    assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= 9
+    options["maximum_tokens"] = 500
+    shown = ask_all(graph_folder, model_folder, weights_folder, tmp_path / "long.json", **options)["cases"][0]
+    assert shown["question"].endswith(f": {whole}, lies on")
 
 
 def test_what_does_not_fit_is_left_out_and_counted(graph_folder, model_folder, weights_folder, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kglm.analysis.questions import (
+    NO,
     PROMPTS,
     TASKS,
+    YES,
     Wording,
     build_questions,
     compose,
     corrupt_tails,
+    floor_answers,
     named,
     normalise,
     sample_triples,
@@ -220,3 +225,22 @@ def test_the_prompts_shown_are_those_asked(ring_graph):
         for placeholder, text in filled.items():
             prompt = prompt.replace(placeholder, text)
         assert wording.ask(task, triple).text == prompt
+
+
+def test_floors_count_in_train(graph):
+    wording = Wording(graph, graph.entity_texts("name"))
+    questions = {task: [wording.ask(task, (6, 0, 5)), wording.ask(task, (1, 1, 0))] for task in TASKS}
+    asked = {task: floor_answers(wording, task, of) for task, of in questions.items()}
+    assert asked["tail"] == ["Rhine", "Bonn"]  # two of three train triples with "lies on"; the only one with "near"
+    assert asked["head"] == ["Cologne", "Cologne"]  # of three heads that stand equally often, the first
+    assert asked["relation"] == ["lies on", "lies on"]
+    claims = [wording.ask("classification", triple) for triple in ((3, 0, 2), (3, 0, 5), (3, 1, 2))]
+    assert floor_answers(wording, "classification", claims) == [YES, NO, NO]
+    (unseen,) = floor_answers(without_near(wording), "tail", [wording.ask("tail", (1, 1, 0))])
+    assert unseen == "Rhine"  # the tail most often found in all of train
+
+
+def without_near(wording: Wording) -> Wording:
+    triples = wording.graph.triples
+    kept = triples[(triples["relation"] != 1) | (triples["split"] != "train")].reset_index(drop=True)
+    return Wording(replace(wording.graph, triples=kept), wording.texts)

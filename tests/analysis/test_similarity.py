@@ -41,7 +41,17 @@ def test_matrices_and_labels(graph, folders, tmp_path):
     np.testing.assert_allclose(matrices["entities"], rows @ rows.T, atol=1e-6)
     assert [entity["id"] for entity in labels["entities"]] == ["rhine", "elbe", "sound-sea", "sound-firm"]
     assert labels["entities"][3]["description"] == "financially secure"
+    assert [entity["text"] for entity in labels["entities"]] == [graph.entity_texts()[row] for row in (2, 4, 7, 8)]
     assert labels.items() >= IDENTITY.items()
+
+
+def test_the_text_of_an_entity_is_what_the_run_reads(graph, folders, tmp_path, monkeypatch):
+    parameters = {"entity_text": "description", "maximum_description_length": 5}
+    monkeypatch.setitem(SPEC, "run", SPEC["run"] | {"parameters": parameters})
+    _, labels = measure(folders, tmp_path / "similarity.safetensors", sentences=3, entities=["rhine"])
+    (entity,) = labels["entities"]
+    assert entity["text"] and entity["description"].startswith(entity["text"])
+    assert len(load_tokenizer(folders[0])(entity["text"], add_special_tokens=False)["input_ids"]) <= 5
 
 
 def test_sentences_are_the_first_ones_that_are_no_headings(folders, tmp_path):

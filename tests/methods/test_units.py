@@ -192,6 +192,7 @@ def test_a_masked_batch_never_shows_what_it_asks_for(kg_bilm, ring_graph):
         assert set(kinds) <= {WORD, ENTITY}
         assert (found[kinds == ENTITY] == UNKNOWN).all()
         assert ((found[kinds == WORD] == TEXT) | (found[kinds == WORD] >= slots)).all()
+        _masked_words_keep_their_parent(vocabulary, triples, ids, classes, positions.numpy()[kinds == WORD])
         last = (classes != PADDING).sum(axis=1) - 1
         for row, (head, relation, tail) in enumerate(triples.tolist()):
             place = (positions == torch.tensor([row, last[row]])).all(dim=1)
@@ -201,6 +202,13 @@ def test_a_masked_batch_never_shows_what_it_asks_for(kg_bilm, ring_graph):
                 (head, relation, tail),
                 (tail, *ring_graph.inverse(triples[row : row + 1])[0, 1:].tolist()),
             } & walked(vocabulary, head, ids[row][:asked])
+
+
+def _masked_words_keep_their_parent(vocabulary, triples, ids, classes, places) -> None:
+    """The words of the head's text belong to it; `mask_head: false` always shows it, in the first slot."""
+    slots = ((classes >= 0) & (vocabulary.kinds(ids) == ENTITY)).sum(axis=1).max()
+    assert (ids[:, 1] == vocabulary.entity(0) + triples[:, 0]).all() and (classes[:, 1] == 0).all()
+    assert len(places) and (classes[tuple(places.T)] == slots).all()
 
 
 def walked(vocabulary: Vocabulary, head: int, ids: np.ndarray) -> set[tuple[int, int, int]]:

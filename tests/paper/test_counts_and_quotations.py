@@ -85,6 +85,12 @@ def test_cases_and_entities(results):
     tex, cells, _ = make({"name": "who", "kind": "entities", "caption": "Who.", "run": "ten"}, results)
     assert list(cells["Entity"]) == ["e0", "e1", "e2"]
     assert r"100 \% of \$x\_\{1\}\$ \# \textbackslash{}end\{table\}" in tex
+    path = results.root / "runs/ten/similarity.json"
+    labels = json.loads(path.read_text("utf-8"))
+    labels["entities"] = [entity | {"text": f"e, {'long ' * 200}"} for entity in labels["entities"]]
+    results.write("runs/ten/similarity.json", labels)
+    _, cells, _ = make({"name": "who", "kind": "entities", "caption": "Who.", "run": "ten"}, results)
+    assert cells["Description"][0].count("long") == 200  # as the encoder read it
 
 
 def test_statistics_of_the_other_papers(results):

@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kglm.errors import InputError
-from kglm.paper.charts import lines
+from kglm.files import read_json
+from kglm.paper.charts import bars, lines
 from kglm.paper.figures import figure
 from kglm.paper.inputs import figure_inputs
 
@@ -122,6 +123,24 @@ def test_reported_numbers_stand_at_their_layer_or_epoch(both):
         drawn = [tuple(points.get_offsets()[0]) for points in axis.collections]
         assert drawn == [(place, 0.83) for place in places.values()]
         assert axis.get_legend_handles_labels()[1].count("reported") == 1
+
+
+def test_floors_claims_and_shots_are_told(both):
+    """Results that hold no floors are drawn as before; one that does has a dash a task."""
+    spec = {"name": "bars", "caption": ""} | SPECS["bars"]
+    plain = Figure()
+    facts = " ".join(bars(spec, both.paths(figure_inputs(spec)), plain))
+    assert "drawn uniformly" in facts and "Dashes" not in facts and "worked examples" not in facts
+    for run in ("ten", "twenty"):
+        result = read_json(both.root / f"runs/{run}/kgqa.json")
+        floors = {task: {"accuracy": 0.1 * place} for place, task in enumerate(result["tasks"], start=1)}
+        both.write(f"runs/{run}/kgqa.json", result | {"floors": floors})
+        both.write(f"runs/{run}/mmlu.json", read_json(both.root / f"runs/{run}/mmlu.json") | {"options": {"shots": 5}})
+    marked = Figure()
+    facts = " ".join(bars(spec, both.paths(figure_inputs(spec)), marked))
+    assert "Dashes" in facts and "5 worked examples before each: n = 40 questions" in facts
+    plain, marked = (sum(bool(c.get_linestyles()[0][1]) for c in f.axes[0].collections) for f in (plain, marked))
+    assert marked - plain == 4
 
 
 def test_another_value_is_another_picture(both):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from kglm.analysis.common import choose_options, find_entity, find_relation, identity, is_reference, proportion
-from kglm.analysis.loading import check_run, context_length, load_pair
+from kglm.analysis.loading import check_run, context_length, cut_texts, load_pair
 from kglm.analysis.questions import (
     TASKS,
     Question,
     Wording,
     build_questions,
     compose,
+    floor_answers,
     named,
     normalise,
     sample_triples,
@@ -41,7 +42,8 @@ class Parameters(Options):
     examples: tuple[Count, ...] = (0, 17, 130)  # rows of the training split, those of the released code
     cases: int | list = 2  # triples shown as Figure 5 does: so many of the sample, or a list of {head, relation, tail}
     entity_text: Literal["name", "description", "name_and_description"] = "name_and_description"
-    maximum_words: Size = 50  # of an entity's text in head and tail prediction
+    maximum_words: Size | None = 50  # of an entity's text in head and tail prediction; None: all
+    maximum_tokens: Size | None = None  # the same in the run's own tokens, as the paper counts; None: all
     prefix_inverse: bool = True  # "inverse" and the relation (the paper), or the graph's own inverse text
     new_tokens: Size = 10
     context: Size | None = None  # tokens of prompt and answer; None: the model's
@@ -66,22 +68,23 @@ def _is_case(case: object) -> bool:
 def kgqa(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None:
     """Ask head, tail and relation prediction and triple classification; write accuracies and cases.
 
+    `floors` holds what counting in train alone gets right of the same questions (`floor_answers`).
     An answer is right when its first line begins with the name of the expected entity (the relation's text,
     yes or no) and with no longer one; `accuracy_any_true` counts answers that are true in any split.
     """
     options = choose_options(spec, Parameters)
     knowledge = Graph.read(graph)
     check_run(spec["run"], weights, model, knowledge)
-    wording = Wording(knowledge, _entity_texts(knowledge, options), options["prefix_inverse"])
     triples = sample_triples(knowledge, options["questions"], options["seed"])
     shown = _shown_triples(knowledge, triples, options["cases"])
     loaded, tokenizer = load_pair(model, weights, options["dtype"])
-    tasks, cases = {}, []
+    wording = Wording(knowledge, _entity_texts(knowledge, options, tokenizer), options["prefix_inverse"])
+    tasks, floors, cases = {}, {}, []
     for task in options["tasks"]:
         candidates = wording.candidates(task)
         questions = build_questions(wording, task, triples, options["seed"])
         extra = [wording.ask(task, triple) for triple in shown]
-        tasks[task] = {}
+        tasks[task], floors[task] = {}, grade(questions, floor_answers(wording, task, questions), candidates)
         for setting in options["settings"]:
             prompts, left_out = _compose_all(wording, task, questions + extra, setting, loaded, tokenizer, options)
             answers = answer(loaded, tokenizer, prompts, options["new_tokens"], options["batch_size"])
@@ -89,7 +92,7 @@ def kgqa(spec: dict, graph: Path, model: Path, weights: Path, out: Path) -> None
             tasks[task][setting] = grade(questions, answers[:asked], candidates) | {"examples_left_out": left_out}
             for row, question in enumerate(extra, start=asked):
                 cases.append(_case(wording, question, setting, prompts[row], answers[row], candidates))
-    write_json(identity(spec) | {"tasks": tasks, "cases": cases, "options": options}, out)
+    write_json(identity(spec) | {"tasks": tasks, "floors": floors, "cases": cases, "options": options}, out)
 
 
 def answer(
@@ -192,9 +195,10 @@ def _case(
     }
 
 
-def _entity_texts(graph: Graph, options: dict) -> list[str]:
-    limit = options["maximum_words"]
-    return [" ".join(text.split()[:limit]) for text in graph.entity_texts(options["entity_text"])]
+def _entity_texts(graph: Graph, options: dict, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    words, tokens = options["maximum_words"], options["maximum_tokens"]
+    texts = [" ".join(text.split()[:words]) for text in graph.entity_texts(options["entity_text"])]
+    return texts if tokens is None else cut_texts(texts, tokenizer, tokens)
 
 
 def _shown_triples(graph: Graph, sample: np.ndarray, cases: int | list[dict]) -> list[tuple[int, int, int]]:

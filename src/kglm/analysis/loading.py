@@ -36,6 +36,16 @@ def load_pair(
     return load_causal(model, weights, dtype=dtype).to(device), load_tokenizer(model)
 
 
+def cut_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase, maximum_tokens: int) -> list[str]:
+    """Each text as far as its first tokens reach, special ones not counted."""
+    cut = []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        kept = tokenizer.decode(ids[:maximum_tokens], clean_up_tokenization_spaces=False)
+        cut.append(text if len(ids) <= maximum_tokens else kept.strip())
+    return cut
+
+
 def context_length(model: PreTrainedModel, wanted: int | None = None) -> int:
     """How many tokens the model takes, or `wanted` where that is fewer."""
     longest = model.config.get_text_config().max_position_embeddings

@@ -194,6 +194,29 @@ def worked_examples(wording: Wording, task: str, rows: list[int], seed: int) -> 
     return examples
 
 
+def floor_answers(wording: Wording, task: str, questions: list[Question]) -> list[str]:
+    """What counting in train answers, whatever the other end is called: the floor of a task.
+
+    The entity or the relation that is most often right, for head and tail of the relation that is asked about, and of
+    all relations where it is not in train; a claim is true where its tail stands with its relation in train.
+    """
+    train = wording.graph.split("train")
+    if task == "relation":
+        return [wording.relations[_most_frequent(train[:, 1])]] * len(questions)
+    if task == "classification":
+        seen = set(map(tuple, train[:, 1:].tolist()))
+        return [YES if question.triple[1:] in seen else NO for question in questions]
+    column = 0 if task == "head" else 2
+    asked = {question.triple[1] for question in questions}
+    rows = {relation: train[train[:, 1] == relation, column] for relation in asked}
+    best = {relation: _most_frequent(of if len(of) else train[:, column]) for relation, of in rows.items()}
+    return [wording.names[best[question.triple[1]]] for question in questions]
+
+
+def _most_frequent(numbers: np.ndarray) -> int:
+    return int(np.bincount(numbers).argmax())
+
+
 def compose(question: Question, examples: list[Question], length: Callable[[str], int], limit: int) -> tuple[str, int]:
     """The prompt behind as many worked examples as fit into `limit` tokens, and how many were left out.
 

@@ -8,12 +8,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from kglm.analysis.common import choose_options, find_entity, identity, is_reference, read_passages, read_tensor
-from kglm.analysis.loading import check_run, load_pair
+from kglm.analysis.loading import check_run, cut_texts, load_pair
 from kglm.binding import check_embeddings
 from kglm.errors import InputError
 from kglm.files import atomic_file, write_json
 from kglm.kg.graph import Graph
 from kglm.options import Count, Options, Seed, Size
+from kglm.training.specification import completed
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def similarity(spec: dict, model: Path, weights: Path, corpus: Path, graph: Path
         "corpus": Path(corpus).name,
         "triples": [_triple_label(knowledge, triple) for triple in triples],
         "sentences": sentences,
-        "entities": knowledge.entities.iloc[entities][["id", "name", "description"]].to_dict("records"),
+        "entities": _entity_labels(knowledge, entities, spec["run"], model),
         "options": options,
     }
     with atomic_file(out) as temporary:
@@ -122,6 +123,18 @@ def _sentence_matrix(model: Path, weights: Path, corpus: Path, options: dict) ->
 def _entity_matrix(folder: Path, entities: list[int]) -> np.ndarray:
     rows = read_tensor(folder / "entities.safetensors", "embeddings", entities)
     return rows @ rows.T
+
+
+def _entity_labels(graph: Graph, entities: list[int], run: dict, model: Path) -> list[dict]:
+    """Id, name and description of entities, and `text`: what the run's encoder reads of them."""
+    from kglm.lm.language_model import load_tokenizer
+
+    chosen = graph.entities.iloc[entities][["id", "name", "description"]].to_dict("records")
+    parameters = completed(run, "spec.run")["parameters"]
+    all_texts = graph.entity_texts(parameters["entity_text"])
+    texts = [all_texts[entity] for entity in entities]
+    read = cut_texts(texts, load_tokenizer(model), parameters["maximum_description_length"])
+    return [label | {"text": text} for label, text in zip(chosen, read, strict=True)]
 
 
 def _triple_label(graph: Graph, triple: np.ndarray) -> dict:

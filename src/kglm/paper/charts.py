@@ -95,6 +95,7 @@ def bars(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:
             values = read(result) if result else [None] * len(groups)
             heights += _bars(axis, places, values, series["label"], f"C{column}")
             heights += _diamonds(axis, places, _reported_bars(series, panel))
+        heights += _floors(axis, panel, results)
         axis.set_xticks(range(len(groups)), [textwrap.fill(group, 12, break_long_words=False) for group in groups])
         axis.set_ylabel(label)
         axis.set_title(panel["title"])
@@ -163,6 +164,33 @@ def _diamonds(axis: Axes, places: list[float], values: list) -> list[float]:
     return [value for _, value in known]
 
 
+def _floors(axis: Axes, panel: dict, results: dict) -> list[float]:
+    """A dash across each task of question answering: what counting in train gets right of the questions."""
+    floors = [result["floors"] for result in results.values() if "floors" in result]
+    if panel["analysis"] != "kgqa" or not floors:
+        return []
+    shares = [floors[0].get(task, {}).get("accuracy") for task in quotations.TASKS]
+    known = [(place, 100 * share) for place, share in enumerate(shares) if share is not None]
+    for number, (place, value) in enumerate(known):
+        label = None if number else "counted in train"
+        axis.hlines(value, place - 0.42, place + 0.42, "0.2", linestyles="dashed", linewidth=1, zorder=3, label=label)
+    return [value for _, value in known]
+
+
+_FLOOR = (
+    "Dashes: what counting in train gets right: the entity most often at that end of the relation, the most common "
+    "relation, a triple being true if train has its relation with its tail."
+)
+_CLAIMS = (
+    "Triple classification asks about half of these test triples twice: as they are, and with a tail drawn uniformly "
+    "from all entities that make them true in no split."
+)
+
+
+def _about_kgqa(result: dict) -> list[str]:
+    return [_CLAIMS] * ("classification" in result["tasks"]) + [_FLOOR] * ("floors" in result)
+
+
 def _reported(row: dict | None) -> dict[str, float]:
     """The numbers of one row of reported.csv by metric; InputError where it holds no such row."""
     if row is None:
@@ -176,20 +204,24 @@ def _reported(row: dict | None) -> dict[str, float]:
 
 
 def _questions(panel: dict, spec: dict, results: dict) -> list[str]:
-    counts = set()
+    counts, about, shots = set(), [], None
     for result in results.values():
         if panel["analysis"] == "kgqa" and "tasks" in result:
             counts |= {
                 task[spec["setting"]]["questions"] for task in result["tasks"].values() if spec["setting"] in task
             }
+            about = max(about, _about_kgqa(result), key=len)
         elif panel["analysis"] == "mmlu" and "questions" in result:
             counts.add(result["questions"])
+            shots = result.get("options", {}).get("shots")
         elif panel["analysis"] == "perplexity" and "tokens" in result:
             context = f", context of {result['context']:,}" if "context" in result else ""
             return [f"{panel['title']}: {result['corpus']}, n = {result['tokens']:,} tokens{context}."]
     many = " or ".join(f"{count:,}" for count in sorted(counts))
     how = f", {spec['setting'].replace('_', '-')}" if panel["analysis"] == "kgqa" else ""
-    return [f"{panel['title']}{how}: n = {many} questions, bars are 95 % intervals."] if counts else []
+    how += f", {shots} worked examples before each" if shots else ""
+    facts = [f"{panel['title']}{how}: n = {many} questions, bars are 95 % intervals."] if counts else []
+    return facts + about
 
 
 def lines(spec: dict, inputs: list[Path], figure: Figure) -> list[str]:

@@ -67,9 +67,16 @@ def _about_cases(spec: dict, results: list[tuple[dict, dict | None]], count: int
 
 
 def entities(spec: dict, inputs: list[Path]) -> Quotation:
-    """Header, rows and notes: name and description of the entities that a run's similarity matrix shows."""
+    """Header, rows and notes: the entities that a run's similarity matrix shows, and what its encoder read of them.
+
+    Of an older result, which does not hold what was read, the description.
+    """
     result = run_json(inputs, spec["run"], "similarity.json")
     chosen = result["entities"] if result else []
-    rows = [[entity["name"] or entity["id"], shorten(entity["description"], _DESCRIPTION)] for entity in chosen]
+    rows = [[entity["name"] or entity["id"], _text_read(entity)] for entity in chosen]
     note = f"Dataset: {result['dataset']}; n = {len(rows)} entities." if result else f"Not run: {spec['run']}."
     return Quotation(["Entity", "Description"], rows, [note])
+
+
+def _text_read(entity: dict) -> str:
+    return entity["text"] if "text" in entity else shorten(entity["description"], _DESCRIPTION)

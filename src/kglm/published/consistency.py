@@ -66,7 +66,8 @@ def mmlu_problems(result: dict, *_) -> Iterator[str]:
 
 def kgqa_problems(result: dict, *_) -> Iterator[str]:
     """Accuracies and intervals by the outcome of each question, where the file holds them."""
-    for task, settings in result["tasks"].items():
+    floors = {task: {"floor": told} for task, told in result.get("floors", {}).items()}
+    for task, settings in [*result["tasks"].items(), *floors.items()]:
         for setting, told in settings.items():
             where = f"kgqa.json {task} {setting}"
             if "outcomes" not in told:
