@@ -68,16 +68,30 @@ class Neighbourhood:
         near = self._near(sequences)
         if without is None or not self.hops:
             return near
-        ends = (sequences[:, :, None] == without[:, None, :]).any(axis=2) & (sequences >= 0)
-        # A path of at most two steps that uses the joint begins or ends with it.
-        doubtful = ends[:, :, None] | ends[:, None, :] if self.hops <= 2 else without[:, :1, None] >= 0
         different = sequences[:, :, None] != sequences[:, None, :]
-        rows, i, j = np.nonzero(np.triu(near & doubtful & different, 1))
+        doubtful = (
+            near & different & (self._may_use(sequences, without) if self.hops <= 2 else without[:, :1, None] >= 0)
+        )
+        rows, i, j = np.nonzero(np.triu(doubtful, 1))
         asked = np.column_stack([sequences[rows, i], sequences[rows, j], without[rows]])
         pairs, places = np.unique(asked, axis=0, return_inverse=True)
         found = self._near_pairs(pairs[:, 0], pairs[:, 1], pairs[:, 2:])[places.reshape(-1)]
         near[rows, i, j] = near[rows, j, i] = found
         return near
+
+    def _may_use(self, sequences: np.ndarray, joints: np.ndarray) -> np.ndarray:
+        """Which pairs (b, m, m) a path of two steps or fewer over the joint (b, 2) can join.
+
+        It begins or ends with the joint: from one end of it over the other to what is joined to that.
+        """
+        used = np.zeros((*sequences.shape, sequences.shape[1]), bool)
+        for end, middle in (joints.T, joints.T[::-1]):
+            at_end = (sequences == end[:, None]) & (sequences >= 0)
+            rows, beyond = np.nonzero(at_end.any(axis=1)[:, None] & (sequences >= 0))
+            joined = np.zeros(sequences.shape, bool)
+            joined[rows, beyond] = _joined(self.steps, middle[rows], sequences[rows, beyond])
+            used |= at_end[:, :, None] & joined[:, None, :]
+        return used | used.transpose(0, 2, 1)
 
     def _near(self, sequences: np.ndarray) -> np.ndarray:
         numbers = np.where(sequences < 0, self.steps.shape[0], sequences)
