@@ -69,10 +69,8 @@ class Neighbourhood:
         if without is None or not self.hops:
             return near
         different = sequences[:, :, None] != sequences[:, None, :]
-        doubtful = (
-            near & different & (self._may_use(sequences, without) if self.hops <= 2 else without[:, :1, None] >= 0)
-        )
-        rows, i, j = np.nonzero(np.triu(doubtful, 1))
+        doubtful = self._may_use(sequences, without) if self.hops <= 2 else without[:, :1, None] >= 0
+        rows, i, j = np.nonzero(np.triu(near & different & doubtful, 1))
         asked = np.column_stack([sequences[rows, i], sequences[rows, j], without[rows]])
         pairs, places = np.unique(asked, axis=0, return_inverse=True)
         found = self._near_pairs(pairs[:, 0], pairs[:, 1], pairs[:, 2:])[places.reshape(-1)]
