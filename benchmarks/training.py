@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, TrainerCallback, set_seed
+from transformers import AutoModel, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, TrainerCallback, set_seed
 from transformers.utils import logging
 
 from kglm import config as configuration
@@ -49,6 +49,7 @@ from kglm.lm.entries import Scratch
 from kglm.lm.scratch import train_tokenizer
 from kglm.methods._interface import Method, build_method
 from kglm.plan.cost import needed_operations
+from kglm.training.choice import choices
 from kglm.training.options import Training
 from kglm.training.provenance import processor
 from kglm.training.schedule import Schedule
@@ -230,9 +231,9 @@ def trained(spec: dict, graph: Graph, model: Path, waits: bool) -> tuple[Clock, 
     """A few steps of `kglm train`: their times, and the calls of operators in the last one."""
     set_seed(0)
     options = Training.of(spec["training"])
-    method = build_method(spec["method"], spec["parameters"], graph, model)
     clock = Clock(waits)
     with tempfile.TemporaryDirectory() as folder:
+        method = build_method(spec["method"], memory_chosen(spec, graph, model), graph, model)
         trainer = prepared(spec, options, method, graph, Path(folder), dict, Watched)
         trainer.counted = options.maximum_steps - 1 if waits else -1
         trainer.watch(clock)
@@ -240,6 +241,12 @@ def trained(spec: dict, graph: Graph, model: Path, waits: bool) -> tuple[Clock, 
     if waits:  # an uncounted step more is left for the clock
         clock.parts = {name: values[:-1] for name, values in clock.parts.items()}
     return clock, trainer.calls
+
+
+def memory_chosen(spec: dict, graph: Graph, model: Path) -> dict:
+    """The parameters with what the memory decides, as `kglm train` has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        return spec["parameters"] | choices(spec, graph, Path(folder), model, Path(folder))
 
 
 def batches_of(spec: dict, graph: Graph, method: Method) -> tuple[list[dict], float]:
@@ -286,7 +293,7 @@ def stepped(method: Method, loss_of: Callable, batches: list, precision: str, ra
 def bare(spec: dict, graph: Graph, model: Path) -> float:
     """Seconds a step of a bare loop over the method's own classes, with all of a batch in one piece."""
     parameters = dict(spec["parameters"])
-    once = {"chunk_size": 10**6, "gradient_caching": False, "gradient_checkpointing": False}
+    once = {"chunk_size": 0, "chunk_tokens": 0, "gradient_caching": False, "gradient_checkpointing": False}
     parameters |= {name: value for name, value in once.items() if name in parameters}
     set_seed(0)
     method = build_method(spec["method"], parameters, graph, model)
@@ -306,6 +313,8 @@ def like_simkgc(spec: dict, graph: Graph, model: Path) -> float:
 
     set_seed(0)
     method = build_method("simkgc", spec["parameters"], graph, model)
+    for name in ("query_encoder", "entity_encoder"):  # as transformers makes them
+        setattr(method, name, AutoModel.from_pretrained(model, add_pooling_layer=False))
     tokenizer, p = load_tokenizer(model), method.parameters_
     texts, relations = described(graph, p.entity_text), graph.relation_texts(p.inverse_text)
     names, short = graph.entity_texts("name"), [len(text.split()) < p.short_description for text in texts]
@@ -373,7 +382,7 @@ def report(spec: dict, graph: Graph, model: Path, narrow: Path | None) -> tuple[
         seconds = sum(free.parts["step"][WARM:]) / len(free.parts["step"][WARM:]) / 1e3
     host = clock["step"] if narrow is None else trained(spec, graph, narrow, waits=True)[0]["step"]
     set_seed(0)
-    method = build_method(spec["method"], spec["parameters"], graph, model)
+    method = build_method(spec["method"], memory_chosen(spec, graph, model), graph, model)
     batches, collate = batches_of(spec, graph, method)
     tokens = statistics.mean(method.tokens_read(one) for one in batches)
     body = sum(parameter.numel() for name, parameter in method.named_parameters() if "embed" not in name)

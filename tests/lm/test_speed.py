@@ -1,5 +1,8 @@
 """What is computed otherwise than by PyTorch and transformers is the same, but for rounding."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,8 +10,10 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModel
 
+from kglm.errors import InputError
+from kglm.lm import versions
 from kglm.lm.language_model import load_causal
-from kglm.lm.speed import Dropout, attention, kept, quicken
+from kglm.lm.speed import Dropout, attention, checkpoint_layers, kept, quicken
 
 
 @pytest.mark.parametrize("fixture", ["encoder_folder", "model_folder"])
@@ -68,6 +73,27 @@ def test_dropout_is_drawn_from_the_seed_and_ends_with_training():
     torch.manual_seed(3)
     assert torch.equal(layer(ones), first) and not torch.equal(first, second)
     assert torch.equal(layer.eval()(ones), ones)
+
+
+@pytest.mark.parametrize("found, fits", [("5.16.3", False), ("4.57.1", False), ("5.17.0", True), ("6.0.0.dev0", True)])
+def test_transformers_that_are_too_old_are_one_line(found, fits, monkeypatch):
+    monkeypatch.setattr(versions.importlib.metadata, "version", lambda name: found)
+    with nullcontext() if fits else pytest.raises(InputError, match=f"transformers {found} is too old; pip install"):
+        versions.check_transformers()
+
+
+def test_the_packages_metadata_say_the_same():
+    lines = (Path(__file__).parents[2] / "requirements.txt").read_text("utf-8").split()
+    assert f"transformers>={'.'.join(map(str, versions.TRANSFORMERS))}" in lines
+
+
+def test_layers_are_checkpointed_by_either_name(model_folder, monkeypatch):
+    model = quicken(load_causal(model_folder)).train()
+    monkeypatch.setattr(type(model), "activation_checkpointing_enable", None, raising=False)
+    called = []
+    monkeypatch.setattr(type(model), "gradient_checkpointing_enable", lambda self, how: called.append(how))
+    checkpoint_layers(model)
+    assert called == [{"use_reentrant": False}]
 
 
 def test_all_of_a_decoder_is_quickened(model_folder):

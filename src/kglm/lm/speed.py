@@ -10,6 +10,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from kglm.lm.versions import check_transformers
+
+check_transformers()
+
 ATTENTION = "kglm"
 _LEVELS = 1 << 16
 
@@ -117,6 +121,6 @@ def _with_logits(module: torch.nn.Module, arguments: tuple, options: dict) -> tu
 
 def checkpoint_layers(model: PreTrainedModel) -> None:
     """Keep of each layer its input, and compute the rest again backwards (Chen et al. 2016)."""
-    # The newer name came with transformers 5.23 or before, the older one leaves with 6.
+    # The older name is the only one in transformers 5.17, and leaves with 6.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
