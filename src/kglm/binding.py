@@ -36,7 +36,7 @@ _BLOCK, _BLOCKS = 2**20, 32  # bytes of a file of weights that are read at once,
 def made_of(method: str, parameters: Mapping, graph: Graph, model: Path | None, run: Mapping | None = None) -> dict:
     """What weights are made of; run: the specification of a training."""
     made: dict[str, Any] = {"method": method, "parameters": dict(parameters), "graph": graph_digest(graph)}
-    made["model"] = None if model is None else model_digest(model)
+    made["model"] = None if model is None else model_digests(model)
     trained = {key: run[key] for key in ("name", "seed", "training")} if run else {}
     return json.loads(json.dumps(made | trained))  # tuples as what is read again
 
@@ -81,8 +81,9 @@ def check_weights(
         raise InputError(f"holds weights of another run ({unlike})", folder, remedy)
     if graph is not None and found.get("graph") != graph_digest(graph):
         raise InputError("holds weights that were trained on another graph", folder, remedy)
-    if model is not None and found.get("model") != model_digest(model):
-        raise InputError("holds weights that were trained on another base model", folder, remedy)
+    if model is not None and (others := _other_files(found.get("model") or {}, model_digests(model))):
+        what = f"holds weights that were trained on another base model: {others} of {model} differ"
+        raise InputError(what, folder, f"make the base model again, or {remedy}")
 
 
 def differences(found: Mapping, wanted: Mapping) -> Iterator[str]:
@@ -142,20 +143,27 @@ def graph_digest(graph: Graph) -> str:
     return known
 
 
-def model_digest(folder: Path) -> str:
-    """SHA-256 of a model folder's configuration, tokenizer and weights; of large weights, of evenly spaced blocks."""
+def model_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a model folder that a model is read from; of large weights, of evenly spaced blocks."""
     if not Path(folder).is_dir():
         raise InputError("no such folder", folder, "run the stage model")
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).iterdir()):
-        if path.suffix not in (".json", ".safetensors", ".model", ".txt") or path.name == "provenance.json":
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\0".encode())
-        with path.open("rb") as stream:
-            for number in range(_BLOCKS):
-                if number * _BLOCK >= size:
-                    break
-                stream.seek(max(number * _BLOCK, (size - _BLOCK) * number // (_BLOCKS - 1)))
-                digest.update(stream.read(_BLOCK))
+    read = (".json", ".safetensors", ".model", ".txt")
+    paths = [path for path in sorted(Path(folder).iterdir()) if path.suffix in read and path.name != "provenance.json"]
+    return {path.name: _sampled_digest(path) for path in paths}
+
+
+def _sampled_digest(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(f"{size}\0".encode())
+    with path.open("rb") as stream:
+        for number in range(_BLOCKS):
+            if number * _BLOCK >= size:
+                break
+            stream.seek(max(number * _BLOCK, (size - _BLOCK) * number // (_BLOCKS - 1)))
+            digest.update(stream.read(_BLOCK))
     return digest.hexdigest()
+
+
+def _other_files(found: Mapping, here: Mapping) -> str:
+    """The names of the files that differ between two base models."""
+    return ", ".join(sorted(name for name in {*found, *here} if found.get(name) != here.get(name)))

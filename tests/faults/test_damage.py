@@ -24,8 +24,8 @@ UNNOTICED = {
     ("lose", "interaction.safetensors"),
 }
 # The paper, its summary and the report put together what tables and figures have written; what is published has tests
-# of its own (tests/published).
-WITHOUT_ARTEFACTS = {"check", "plan", "paper", "summary", "report", "publish", "verify", "rebuild"}
+# of its own (tests/published), and so have predictions (tests/inference) and the doctor, who reads sources.
+WITHOUT_ARTEFACTS = {"check", "plan", "paper", "summary", "report", "publish", "verify", "rebuild", "predict", "doctor"}
 
 
 def truncate(content: bytes) -> bytes:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from safetensors import safe_open
 
-from kglm.binding import MADE_OF, graph_digest, model_digest
+from kglm.binding import MADE_OF, graph_digest, model_digests
 from kglm.cli import main
 from kglm.files import read_json, write_json
 from kglm.kg.graph import Graph
@@ -279,8 +279,8 @@ def test_a_digest_sees_every_text_triple_and_weight(ring_graph, model_folder, tm
         digests.add(graph_digest(Graph(**frames)))
     assert len(digests) == 4
     shutil.copytree(model_folder, tmp_path / "model")
-    before = model_digest(tmp_path / "model")
-    assert before == model_digest(model_folder)
+    before = model_digests(tmp_path / "model")
+    assert before == model_digests(model_folder)
     config = json.loads((tmp_path / "model/config.json").read_text("utf-8"))
     (tmp_path / "model/config.json").write_text(json.dumps(config | {"rms_norm_eps": 1.0}), "utf-8")
-    assert model_digest(tmp_path / "model") != before
+    assert model_digests(tmp_path / "model") != before
