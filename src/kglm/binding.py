@@ -17,7 +17,7 @@ from kglm.errors import InputError
 from kglm.files import read_json, write_json
 from kglm.kg.graph import Graph
 
-MADE_OF = "made_of.json"
+MADE_OF, SAID = "made_of.json", "made_of"
 # What changes memory and time, and no result but for rounding: it may differ between training and use, and where a
 # training goes on.
 FREE = {
@@ -107,8 +107,8 @@ def _unlike(found: Mapping, wanted: Mapping, left_out: set[str], every: bool = T
 
 
 def header(name: str, graph: Graph) -> dict[str, str]:
-    """What a safetensors file of a run's embeddings says of itself."""
-    return {"run": name, "graph": graph_digest(graph)}
+    """What a safetensors file of a run's embeddings says of itself: one text, for several stand in no fixed order."""
+    return {SAID: json.dumps({"run": name, "graph": graph_digest(graph)})}
 
 
 def check_embeddings(folder: Path, graph: Graph, name: str | None = None) -> None:
@@ -116,8 +116,8 @@ def check_embeddings(folder: Path, graph: Graph, name: str | None = None) -> Non
     for path in (Path(folder) / f"{part}.safetensors" for part in ("entities", "queries")):
         try:
             with safe_open(path, framework="numpy") as file:
-                told = file.metadata() or {}
-        except (OSError, SafetensorError):  # told by whoever reads it
+                told = json.loads((file.metadata() or {}).get(SAID, "{}"))
+        except (OSError, SafetensorError, ValueError):  # told by whoever reads it
             continue
         if told.get("graph", "") not in ("", graph_digest(graph)):
             raise InputError("holds the embeddings of another graph", path, "run the stage embed on this graph")

@@ -7,6 +7,7 @@ from typing import BinaryIO, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from kglm.binding import SAID
 from kglm.errors import InputError
 from kglm.files import atomic_file
 
@@ -85,7 +86,7 @@ def _alike(parts: list[Part | None], name: str, shards: list[Path]) -> list[Part
 def _told(path: Path) -> dict[str, str]:
     """What a file says of itself, see `kglm.binding.header`."""
     with safe_open(path, framework="numpy") as file:
-        return {key: value for key, value in (file.metadata() or {}).items() if key in ("run", "graph")}
+        return {key: value for key, value in (file.metadata() or {}).items() if key == SAID}
 
 
 def _write_header(target: BinaryIO, tensors: dict[str, list[Part]], told: dict[str, str]) -> None:
