@@ -78,7 +78,7 @@ def test_a_method_trains_resumes_validates_and_is_ranked(name, device, folder_of
         rank_by_model({"name": name, "answers": 1, "run": spec}, ring_folder, model, weights, ranks, best)
     elif issubclass(method, LinkPredictor):
         embed(spec, ring_folder, model, weights, tmp_path / "embeddings")
-        rank({"name": name, "answers": 1}, ring_folder, tmp_path / "embeddings", ranks, best)
+        rank({"name": spec["name"], "answers": 1}, ring_folder, tmp_path / "embeddings", ranks, best)
     else:
         return
     assert pd.read_parquet(ranks)["realistic"].between(1, 12).all()
