@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 FIRST = {stage: step for step, (stage, _, options, _) in reversed(STEPS.items()) if "--out" in options}
 # They need results of a whole workflow. The first two have tests among those of what is published; the others write
 # one file each, by `atomic_file`.
-ELSEWHERE = {"publish", "rebuild", "paper", "summary", "report"}
+ELSEWHERE = {"publish", "rebuild", "paper", "summary", "report", "predict"}
 
 
 def test_every_stage_that_writes_is_tried():

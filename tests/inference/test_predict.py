@@ -110,3 +110,16 @@ def test_the_calibration_error_by_hand():
     probabilities, true = np.array([0.05, 0.05, 0.95, 0.95]), np.array([0, 0, 1, 0])
     assert expected_error(probabilities, true) == pytest.approx((0.1 + 0.9) / 4)
     assert expected_error(np.array([0.0, 1.0]), np.array([0, 1])) == 0
+
+
+@pytest.mark.parametrize("target", [".", "..", "photos", "link", "~", "/"])
+def test_nothing_of_anybody_is_replaced(target, finished, tmp_path, monkeypatch, capsys):
+    run = finished("structural")
+    (tmp_path / "work/photos").mkdir(parents=True)
+    (tmp_path / "work/photos/1.jpg").write_text("precious")
+    (tmp_path / "work/link").symlink_to("photos/1.jpg")
+    monkeypatch.chdir(tmp_path / "work")
+    assert main(["predict", str(run), "--head", "ant", "--relation", "next", "--out", target]) == 2
+    assert capsys.readouterr().err.startswith("kglm predict: ")
+    assert sorted(path.name for path in (tmp_path / "work").rglob("*")) == ["1.jpg", "link", "photos"]
+    assert (tmp_path / "work/photos/1.jpg").read_text() == "precious"
