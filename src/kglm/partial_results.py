@@ -135,10 +135,6 @@ def _with(paths: list[Path], ending: str) -> list[Path]:
 
 
 def _typeset(path: Path) -> None:
-    """paper.pdf, where there is a LaTeX that can make it."""
-    if not shutil.which("latexmk"):
-        return
-    same = os.environ | {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1"}
-    options = ["-cd", "-interaction=nonstopmode", "-halt-on-error"]
-    for action in ("-pdf", "-c"):
-        subprocess.run(["latexmk", *options, action, path], env=same, capture_output=True, check=False)
+    """paper.pdf, where there is a LaTeX that can make it; the workflow has its program on PATH."""
+    if shutil.which("latexmk"):
+        subprocess.run(["typeset-paper", path], stdout=subprocess.DEVNULL, check=False)

@@ -170,6 +170,7 @@ def test_a_run_that_fails_keeps_no_result_of_the_others_back(workflow):
     assert sentence in done.stdout
     assert sentence in (shown / "report.html").read_text("utf-8")
     assert r"\section{What failed}" in (shown / "paper.tex").read_text("utf-8")
+    assert (shown / "paper.pdf").is_file() == (shutil.which("latexmk") is not None)
     cells = pd.read_csv(shown / "tables/own_table.csv").groupby("row")["reproduced"].count()
     assert cells["base model"] > 0
     assert cells["KaLM"] == 0

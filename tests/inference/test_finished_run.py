@@ -82,7 +82,7 @@ def test_a_method_that_reads_no_texts_says_so(name, finished):
 def test_what_is_missing_is_the_best_of_all_pairs(finished, monkeypatch):
     run = kglm.load(finished("structural"))
     everything = run.missing(7, known_only=False)
-    monkeypatch.setattr("kglm.inference.finished_run._STRIP", 4 * 12 * 5)  # five queries at a time
+    monkeypatch.setattr("kglm.ranking.scorer._STRIP_BYTES", 4 * 12 * 5)  # five queries at a time
     pd.testing.assert_frame_equal(run.missing(7, known_only=False), everything)
     known = {tuple(row) for split in ("train", "valid", "test") for row in run.graph.split(split).tolist()}
     rows = [

@@ -12,7 +12,10 @@ from kglm.invalidation import code_hash
 # The stages are called as `kglm`, also where the environment of this Snakefile was not activated; SLURM's commands
 # by way of the profile's folder.
 SLURM = f"{workflow.basedir}/workflow/profiles/slurm/bin"
-os.environ |= {"PATH": os.pathsep.join([SLURM, *os.get_exec_path(), os.path.dirname(sys.executable)])}
+SCRIPTS = f"{workflow.basedir}/workflow/scripts"
+os.environ |= {
+    "PATH": os.pathsep.join([SLURM, SCRIPTS, *os.get_exec_path(), os.path.dirname(sys.executable)])
+}
 # Huge pages for PyTorch's large tensors: on a CPU the faults of small ones take half of a structure-based training.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 

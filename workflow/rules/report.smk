@@ -98,23 +98,7 @@ rule typeset_paper:
     conda:
         "../../envs/kglm.yaml"
     shell:
-        # The same sources give the same bytes: no date of today goes into the file.
-        """
-        export SOURCE_DATE_EPOCH=0 FORCE_SOURCE_DATE=1
-        engine=-pdf
-        if head -n 1 {input:q} | grep -q 'program = lualatex'; then
-            has() {{ command -v "$1" && shift && kpsewhich "$@"; }} >/dev/null
-            if has lualatex fontspec.sty && has lualatex luaotfload.sty; then
-                engine=-pdflua
-            elif has xelatex fontspec.sty; then
-                engine=-pdfxe
-            else
-                echo "warning: code points instead of letters, for Debian's texlive-luatex is not here:" {output:q} >&2
-            fi
-        fi
-        latexmk -cd $engine -interaction=nonstopmode -halt-on-error {input:q} >{log:q} 2>&1
-        latexmk -cd -c {input:q} >>{log:q} 2>&1
-        """
+        "typeset-paper {input:q} > {log:q}"
 
 
 rule write_summary:

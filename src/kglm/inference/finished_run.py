@@ -15,19 +15,20 @@ from kglm.files import read_json
 from kglm.inference.names import Names
 from kglm.kg.graph import Graph
 from kglm.methods._interface import CandidateScorer, LinkPredictor, Method, build_method, method_class
+from kglm.ranking.candidates import ranks_of
 from kglm.ranking.embedding_file import open_embeddings
 from kglm.ranking.matching import MatchingMLP, read_interaction
 from kglm.ranking.reranking import reranked
-from kglm.ranking.scorer import Scorer
+from kglm.ranking.scorer import Scorer, strips
 from kglm.ranking.stages import StoredQueries
 from kglm.ranking.triples import Asked, embedding_scorer
 from kglm.training.options import Training
 from kglm.training.scorer import candidate_scorer
+from kglm.training.specification import completed
 from kglm.training.stages import loaded_method
 
 Known = Literal["exclude", "mark", "only"]
-_TILE = 4096  # candidates that are scored at once
-_STRIP = 2**27  # bytes of scores that are held at once
+_TILE = (64, 4096)  # queries and candidates that are scored at once
 COLUMNS = ["head", "relation", "tail", "asked", "rank", "score", "known"]
 
 
@@ -69,10 +70,9 @@ class FinishedRun:
 
     def _read_spec(self, scale: Path) -> dict:
         record, spec = self.folder / "run.json", scale / "specs" / "run" / f"{self.folder.name}.json"
-        if record.is_file():
-            return read_json(record)["spec"]
-        if spec.is_file():  # of a run that takes another's weights
-            return read_json(spec)
+        for file in (record, spec):  # the second of a run that takes another's weights
+            if file.is_file():
+                return completed(read_json(file), str(file))
         remedy = "name a folder results/<scale>/runs/<run>"
         raise InputError("is no finished run: it has no run.json", self.folder, remedy)
 
@@ -218,15 +218,10 @@ class FinishedRun:
 
     def _strips(self, heads: np.ndarray, relations: np.ndarray) -> Iterator[np.ndarray]:
         """Scores of all entities as the tails of (h, r, ?), float32 (n, E), some queries at a time and in order."""
-        height = max(1, _STRIP // (4 * self.graph.entity_count))
-        for start in range(0, len(heads), height):
-            part = slice(start, start + height)
-            asked = Asked(heads[part], relations[part], np.zeros_like(heads[part]))
-            score, rows = self._scorer_of(asked, None), slice(0, len(asked.heads))
-            tiles = range(0, self.graph.entity_count, _TILE)
-            yield np.concatenate(
-                [score(rows, slice(first, min(first + _TILE, self.graph.entity_count))) for first in tiles], axis=1
-            ).astype(np.float32, copy=False)
+        score = self._scorer_of(Asked(heads, relations, np.zeros_like(heads)), None)
+        nothing = np.empty(0, np.int64), np.empty(0, np.int64)
+        for _, scores in strips(score, len(heads), self.graph.entity_count, nothing, _TILE):
+            yield scores
 
     @cached_property
     def _scorer_of(self):
@@ -331,8 +326,8 @@ _DERIVED = {name for name, value in vars(FinishedRun).items() if isinstance(valu
 
 def realistic_ranks(scores: np.ndarray, candidates: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The mean of the best and the worst rank of each of `places` (n,) among `candidates` (bool) and itself."""
-    others = np.sort(scores[candidates])
-    own = candidates[places].astype(int)
+    others, count = np.sort(scores[candidates]), len(places)
+    own = ~candidates[places]  # a known answer is a candidate beside the others
     greater = len(others) - np.searchsorted(others, scores[places], side="right")
-    not_less = len(others) - np.searchsorted(others, scores[places], side="left") - own
-    return 1 + (greater + not_less) / 2
+    not_less = len(others) - np.searchsorted(others, scores[places], side="left") + own
+    return ranks_of(greater, not_less, np.full(count, len(others)) + own).realistic

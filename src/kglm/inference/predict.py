@@ -1,7 +1,9 @@
 """The stage `predict`: a finished run's answers in the terminal or in a file."""
 
+import contextlib
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -12,6 +14,7 @@ from kglm.errors import InputError
 from kglm.files import atomic_file
 from kglm.inference.calibration import calibrated
 from kglm.inference.finished_run import FinishedRun, Known, Query, load
+from kglm.kg.parsers import file_format, read_columns
 from kglm.paper.text import one_line, spreadsheet
 
 QUERY = ("head", "relation", "tail")
@@ -80,10 +83,10 @@ def _new_entities(path: Path | None, text: str | None) -> pd.DataFrame:
     if text is not None and not text.strip():
         raise InputError("is empty", "option text", "write what the entity is")
     if path is not None:
-        for place, row in _rows(path):
-            if len(row) not in (2, 3) or not row[0] or not any(row[1:]):
+        for place, row in _rows(path, NEW, loose=True):
+            if not row[0] or not any(row[1:]):
                 raise InputError("is no id, name and description", place, "write them with tabs between them")
-            rows.append((row[0], row[1], row[2] if len(row) == 3 else ""))
+            rows.append(tuple(row))
     frame = pd.DataFrame(rows, columns=NEW)
     if frame["id"].duplicated().any():
         twice = frame.loc[frame["id"].duplicated(), "id"].iloc[0]
@@ -93,28 +96,30 @@ def _new_entities(path: Path | None, text: str | None) -> pd.DataFrame:
 
 def _read_queries(path: Path, run: FinishedRun) -> list[Query]:
     found = []
-    for place, row in _rows(path):
-        if len(row) != 3:
-            raise InputError(f"has {len(row)} columns", place, "write head, relation and tail, one of them empty")
+    for place, row in _rows(path, QUERY):
         try:
-            found.append(run.query(*(part.strip() or None for part in row)))
+            found.append(run.query(*(part or None for part in row)))
         except InputError as error:
             raise InputError(str(error), place) from None
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Where each row stands, and its cells; empty lines and a header of these columns are left out."""
-    try:
-        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError("no such file", path) from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"cannot be read ({error})", path, "write it as UTF-8") from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        row = line.split("\t")
-        if line.strip() and tuple(row) not in (QUERY, NEW):
-            yield f"{path}:{number}", row
+def _rows(path: Path, columns: tuple[str, ...], loose: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Where each row of a TSV or CSV file stands, and its cells; empty lines and a header are left out.
+
+    loose: the last columns may be left out.
+    """
+    with contextlib.ExitStack() as stack:
+        file = Path(path)
+        if str(path) == "-":
+            file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "standard input"
+            file.write_text(sys.stdin.read(), "utf-8")
+        lines, found = read_columns(file, len(columns), loose=loose, format=file_format(file))
+        rows = zip(lines.tolist(), *(column.to_pylist() for column in found), strict=True)
+        for line, *cells in rows:
+            cells = [cell or "" for cell in cells]
+            if tuple(cells) != columns:
+                yield f"{path}:{line}", cells
 
 
 def _with_names(found: pd.DataFrame, run: FinishedRun) -> pd.DataFrame:

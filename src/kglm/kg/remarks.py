@@ -1,7 +1,7 @@
 """What is odd about a graph, in sentences: on the screen, below tables, in the report. Pure Python, for all to import.
 
 The figures stand in statistics.json and problems.json, which the stage `graph` writes; a dataset's entry may accept a
-kind of finding that is meant (`accepted`), which then is told nowhere.
+kind of finding that is meant (`accepted`), which then appears nowhere.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ _COVERED = 0.5  # the part of the entities that a kind of texts should have
 def remarks(statistics: Mapping, problems: Mapping | None = None) -> dict[str, str]:
     """Kind -> clause, in the order of `KINDS`, without those that are accepted.
 
-    problems: None where nobody kept them, as of published runs; then only what the counts tell is told.
+    problems: None where nobody kept them, as of published runs; then only the counts speak.
     """
     problems = problems or {}
     made = {

@@ -94,9 +94,9 @@ class RmsNorm(torch.nn.Module):
 def quicken(model: torch.nn.Module) -> torch.nn.Module:
     """Let a model, or what was added to one, compute as this module does; in place.
 
-    What stands behind the end of a text is told as usual, by a mask (b, s). A decoder is not given it, for there no
-    token sees what follows: padding must be on the right. An encoder is given what is added to its logits, made here:
-    transformers would ask the device whether there is any padding, and wait.
+    Padding is marked by a mask (b, s), as usual. A decoder does not get the mask, because no token of it sees what
+    follows: padding must be on the right. An encoder gets what is added to its logits, made here: transformers would
+    ask the device whether there is any padding, and wait.
     """
     for module in model.modules():
         if type(module) is torch.nn.Dropout:

@@ -128,7 +128,7 @@ def tokenised(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Ragge
 
     Many texts are written to the folder <model>.tokens beside the tokenizer's, under a sum of the tokenizer and the
     texts, and are found there again by every run that reads the same ones; they are read from disk as they are needed.
-    Where that folder can not be written, they are held in memory.
+    Where that folder cannot be written, they are held in memory.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     folder = Path(getattr(tokenizer, "name_or_path", "") or "/nowhere")

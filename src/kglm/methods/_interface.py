@@ -142,10 +142,6 @@ class Untrained(Method):
     def read(self, directory: Path) -> None:
         """Nothing to read."""
 
-    @property
-    def _name(self) -> str:
-        return type(self).__module__.rpartition(".")[2]
-
 
 class LinkPredictor(Method):
     """A method that places queries and entities in one space, so that all entities are ranked at little cost.
@@ -198,7 +194,7 @@ class CandidateScorer(Method):
 
 
 class TripleClassifier(Method):
-    """A method that reads the whole triple at once: it tells true from false, and is too dear to rank all entities."""
+    """A method that reads the whole triple at once: it tells true from false, and is too expensive to rank all entities."""
 
     criterion = "accuracy"
     inverse_triples = False

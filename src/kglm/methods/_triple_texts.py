@@ -1,7 +1,7 @@
 """Token sequences of triples, masked triples and entities for an encoder (LMKE, Sections 3.2 and 3.3).
 
-Every entity and relation is a token of its own, placed before the tokens of its description; one without any
-description is its token alone. A description is cut by itself, so that nothing else is ever cut.
+Every entity and relation is a token of its own, placed before the tokens of its description, or of its name where it
+has none. A description is cut by itself, so that nothing else is ever cut.
 """
 
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ def filtered_ranks_by(
     targets = checked_targets(targets, entity_count)
     filtered = filtered_pairs(known, targets, entity_count)
     greater, not_less = (np.zeros(len(targets), np.int64) for _ in range(2))
-    for rows, scores in _strips(score, len(targets), entity_count, filtered, tile):
+    for rows, scores in strips(score, len(targets), entity_count, filtered, tile):
         target_scores = np.take_along_axis(scores, targets[rows, None], axis=1)
         greater[rows] = np.count_nonzero(scores > target_scores, axis=1)  # NaN is neither > nor >= to anything
         not_less[rows] = np.count_nonzero(scores >= target_scores, axis=1)
@@ -52,7 +52,7 @@ def best_by(
     targets = checked_targets(targets, entity_count)
     filtered = filtered_pairs(known, targets, entity_count)
     best, values = np.full((len(targets), count), -1), np.full((len(targets), count), np.nan, np.float32)
-    for rows, scores in _strips(score, len(targets), entity_count, filtered, tile):
+    for rows, scores in strips(score, len(targets), entity_count, filtered, tile):
         first = np.argsort(-scores, axis=1, kind="stable")[:, :count]  # NaN comes last
         values[rows, : first.shape[1]] = np.take_along_axis(scores, first, axis=1)
         best[rows, : first.shape[1]] = first
@@ -60,7 +60,7 @@ def best_by(
     return best, values
 
 
-def _strips(
+def strips(
     score: Scorer,
     query_count: int,
     entity_count: int,

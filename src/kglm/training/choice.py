@@ -10,6 +10,7 @@ from kglm.kg.statistics import statistics
 from kglm.plan.choice import chosen
 from kglm.plan.models import architecture
 from kglm.plan.work import counted
+from kglm.training.surroundings import writes
 
 CHOSEN = "chosen.json"
 _SHARE = 0.95  # of a GPU's memory, that may be filled; of a machine's, a half: other jobs are there
@@ -26,7 +27,7 @@ def choices(spec: dict, graph: Graph, folder: Path, model: Path | None, checkpoi
         return read_json(file)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     values = chosen(spec, _dataset(spec, graph, folder), _architecture(spec, model), *_memory(), processes)
-    if spec["training"]["epochs"] and os.environ.get("RANK", "0") == "0":
+    if spec["training"]["epochs"] and writes():
         write_json(values, file)
     return values
 

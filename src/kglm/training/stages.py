@@ -41,10 +41,12 @@ from kglm.training.provenance import environment, joules
 from kglm.training.schedule import Schedule
 from kglm.training.scorer import candidate_scorer
 from kglm.training.specification import completed
-from kglm.training.surroundings import process_timeout, trackers, workers
+from kglm.training.surroundings import process_timeout, trackers, workers, writes
 from kglm.training.validation import validator
 
-if TYPE_CHECKING:  # imported where it is used: torch is slow to load
+if TYPE_CHECKING:  # imported where they are used: torch is slow to load
+    from transformers import TrainingArguments
+
     from kglm.training.trainer import MethodTrainer
 
 RECORDS = ["log.jsonl", "run.json"]
@@ -74,9 +76,9 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
         method.check_training(options)
     history = {"log": [], "best": None}
     if options.epochs:
-        claim_checkpoints(checkpoints, method.made_of(), _writes())
+        claim_checkpoints(checkpoints, method.made_of(), writes())
         history = _fit(spec, options, method, loaded, Path(checkpoints))
-        if not _writes():
+        if not writes():
             return
         method.load(Path(checkpoints) / ("best" if history["best"] else "last"))
     claim_files(out, RECORDS)
@@ -94,11 +96,6 @@ def train(spec: dict, graph: Path, model: Path | None, checkpoints: Path, out: P
     write_json(
         {**run_identity(spec), "spec": spec, **trained, **environment(started, history, energy)}, out / "run.json"
     )
-
-
-def _writes() -> bool:
-    """Whether this process is the only one, or the first of several: it writes the results."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def _files(folder: Path) -> list[Path]:
@@ -135,9 +132,6 @@ def prepared(
     kind: "type[MethodTrainer] | None" = None,
 ) -> "MethodTrainer":
     """The trainer of a run, of the class `kind` where one is given; InputError for what cannot be trained so."""
-    import torch
-    from transformers import TrainingArguments
-
     from kglm.training.optimiser import check_precision, leave_rows_out
     from kglm.training.trainer import MethodTrainer
 
@@ -149,6 +143,15 @@ def prepared(
     triples = graph.split("train", inverse=method.inverse_triples)
     schedule = Schedule(method, triples, options, spec["seed"], parts)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(checkpoints / "tensorboard"))
+    arguments = _arguments(spec, options, schedule, checkpoints)
+    return (kind or MethodTrainer)(method, schedule, options, arguments, validate)
+
+
+def _arguments(spec: dict, options: Training, schedule: Schedule, checkpoints: Path) -> "TrainingArguments":
+    """The options in transformers' words, with what the machine decides."""
+    import torch
+    from transformers import TrainingArguments
+
     on_gpu = torch.cuda.is_available()
     ahead = workers(on_gpu)
     arguments = TrainingArguments(
@@ -186,7 +189,7 @@ def prepared(
     # transformers would put the model on all GPUs it sees, and make the loader's batches, which are whole steps, larger
     # by their number: all but the first of each would be dropped. Several GPUs are several processes.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    return (kind or MethodTrainer)(method, schedule, options, arguments, validate)
+    return arguments
 
 
 def embed(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path, shard: str = "1/1") -> None:
@@ -196,7 +199,8 @@ def embed(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path,
     entities and of the queries: the stage `join` puts the parts together.
     """
     check_replaceable(out)
-    method, loaded = _loaded(spec := completed(spec), graph, model, weights)
+    spec = completed(spec)
+    method, loaded = _loaded(spec, graph, model, weights)
     if not isinstance(method, LinkPredictor):
         raise InputError("has no embeddings of entities", f"method {spec['method']}", "run the stage score")
     size = Training.of(spec["training"]).encoding_batch_size
@@ -215,7 +219,8 @@ def embed(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path,
 
 def score(spec: dict, graph: Path, model: Path | None, weights: Path, out: Path) -> None:
     """How plausible the method finds each labelled triple of valid and test."""
-    method, loaded = _loaded(spec := completed(spec), graph, model, weights)
+    spec = completed(spec)
+    method, loaded = _loaded(spec, graph, model, weights)
     size, frames = Training.of(spec["training"]).encoding_batch_size, []
     for name in ("valid", "test"):
         triples, labels = loaded.labelled(name)
@@ -243,10 +248,8 @@ def rank_by_model(
     method, knowledge = _loaded(completed(spec["run"], "spec.run"), graph, model, weights)
     if not isinstance(method, CandidateScorer):
         raise InputError("ranks by embeddings", f"method {spec['run']['method']}", "run the stages embed and rank")
-    size, shown = (
-        Training.of(spec["run"]["training"]).encoding_batch_size,
-        browsed(knowledge, spec.get("answers", 0)),
-    )
+    size = Training.of(spec["run"]["training"]).encoding_batch_size
+    shown = browsed(knowledge, spec.get("answers", 0))
     if "candidates" in spec:
         of = partial(_proposals, method, knowledge, size, Path(proposed), spec["candidates"]["top"])
         before = read_parquet(Path(proposed) / "ranks.parquet", RANKS)

@@ -35,6 +35,11 @@ def process_timeout() -> int:
     return int(given)
 
 
+def writes() -> bool:
+    """Whether this process is the only one, or the first of several: it writes what all have made."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def workers(on_gpu: bool) -> int:
     """Processes that make batches ahead, 0 or more; InputError for anything else."""
     given = os.environ.get(WORKERS, "2" if on_gpu else "0")
