@@ -194,7 +194,7 @@ class CandidateScorer(Method):
 
 
 class TripleClassifier(Method):
-    """A method that reads the whole triple at once: it tells true from false, and is too expensive to rank all entities."""
+    """A method that reads the whole triple at once: it tells true from false; ranking all entities is too expensive."""
 
     criterion = "accuracy"
     inverse_triples = False

@@ -1,4 +1,4 @@
-"""Ranks by a model that is too dear to score all entities: it orders the best ones of another run anew.
+"""Ranks by a model that is too expensive to score all entities: it orders the best ones of another run anew.
 
 Where the answer is not among these, it keeps its rank of that run, which is worse than any of theirs. Such results are
 those of two models, and are marked wherever they appear.
