@@ -397,6 +397,20 @@ def built_datasets(config: dict) -> list[str]:
     return _distinct(config["runs"][run]["dataset"] for run in built_runs(config))
 
 
+def reported_files(config: dict) -> dict[str, list[str]]:
+    """Of each run that is shown: how it was trained and what it measured, relative to results/<scale>/."""
+    items = [("table", name) for name in built(config, "tables")] + [("figure", n) for n in built(config, "figures")]
+    shown = {path for item in items for path in inputs(config, *item)}
+    files = {}
+    for run in built_runs(config):
+        names = ["run.json", "log.jsonl"] if weights_of(config, run) == run else []
+        for measured in (["metrics.json", "ranks.parquet", "answers.parquet"], ["classification.json"]):
+            if f"runs/{run}/{measured[0]}" in shown:
+                names += measured
+        files[run] = [f"runs/{run}/{name}" for name in names]
+    return files
+
+
 def local_files(entry: dict) -> list[str]:
     """The files of this machine that a dataset or corpus entry names."""
     files = [{"path": file} if isinstance(file, str) else file for file in entry["files"].values()]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from kglm import config as configuration
 from kglm.errors import InputError
 from kglm.files import MARK, atomic_directory
+from kglm.paper.inputs import run_spec_file
 
 FOLDER = "partial"
 _ENDINGS = {"table": ("csv", "md", "tex"), "figure": ("png", "pdf", "tex")}
@@ -101,15 +102,13 @@ class _There:
     def of_runs(self, config: dict) -> tuple[list[Path], list[Path]]:
         """What the report shows of each run, and the graphs of the runs whose answers it shows."""
         runs, graphs = [], {}
-        for run in configuration.built_runs(config):
-            dataset = config["runs"][run]["dataset"]
-            names = ["run.json", "log.jsonl", "metrics.json", "classification.json"]
-            if self.path(f"runs/{run}/ranks.parquet") and self.path(f"data/{dataset}/entities.parquet"):
-                names += ["ranks.parquet", "answers.parquet"]
-                graphs[dataset] = self.root / "data" / dataset
-            measured = [path for name in names if (path := self.path(f"runs/{run}/{name}"))]
+        for run, files in configuration.reported_files(config).items():
+            measured = [path for file in files if (path := self.path(file))]
             if measured:
-                runs += [path for path in [self.path(f"specs/run/{run}.json")] if path] + measured
+                runs += [self.root / run_spec_file(run), *measured]
+            if any(path.name == "ranks.parquet" for path in measured):
+                dataset = config["runs"][run]["dataset"]
+                graphs[dataset] = self.root / "data" / dataset
         return runs, list(graphs.values())
 
 

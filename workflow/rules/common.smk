@@ -200,16 +200,8 @@ def paper_files(wildcards):
 
 def reported_runs(wildcards):
     """Of each run that is shown: its configuration, how it was trained, and what it measured."""
-    items = [("table", table) for table in TABLES] + [("figure", figure) for figure in FIGURES]
-    shown = {path for item in items for path in configuration.inputs(config, *item)}
-    files = []
-    for run in configuration.built_runs(config):
-        files += [f"specs/run/{run}.json"]
-        files += [f"runs/{run}/{name}" for name in ("run.json", "log.jsonl") if run in TRAINED]
-        for measured in (["metrics.json", "ranks.parquet", "answers.parquet"], ["classification.json"]):
-            if f"runs/{run}/{measured[0]}" in shown:
-                files += [f"runs/{run}/{name}" for name in measured]
-    return [f"<results>/{file}" for file in files]
+    files = configuration.reported_files(config)
+    return [f"<results>/{file}" for run, of in files.items() for file in (f"specs/run/{run}.json", *of)]
 
 
 def reported_graphs(wildcards):
